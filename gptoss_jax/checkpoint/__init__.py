@@ -1,0 +1,18 @@
+"""Checkpoints in the published byte format: load, save, verify, inspect, convert, synthesize."""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "CheckpointError": "files",
+    "open_checkpoint": "folder",
+    "load": "reading",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"gptoss_jax.checkpoint.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'gptoss_jax.checkpoint' has no attribute {name!r}")
