@@ -1,0 +1,10 @@
+"""The course: what a lesson's cells call, the graded exercises, and the tools that build the notebooks.
+
+`source` reads a lesson, `build` executes it and writes its three notebooks, `checks` grades the exercises,
+`style` measures the lessons and `guide` writes the instructor's matrix.
+"""
+
+from gptoss_jax.course.display import figure, show, show_shapes, sig3, table
+from gptoss_jax.course.lesson import Lesson, LessonError, start
+
+__all__ = ["Lesson", "LessonError", "figure", "show", "show_shapes", "sig3", "start", "table"]
