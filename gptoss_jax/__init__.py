@@ -24,7 +24,7 @@ _HOME = {
 }
 _MODULES = {"mxfp4", "harmony", "routing", "interventions", "roofline"}
 
-__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ class KVCache:
         heads = (config.num_key_value_heads, config.head_dim)
         full = (config.num_layers - sliding, batch, max_len, *heads)
         ring = (sliding, batch, config.sliding_window, *heads)
-        zeros = lambda shape: jnp.zeros(shape, dtype)  # noqa: E731 - a donated buffer may appear only once
+        zeros = lambda shape: jnp.zeros(shape, dtype)
         return cls(zeros(full), zeros(full), zeros(ring), zeros(ring), jnp.zeros(batch, jnp.int32))
 
     @property
@@ -62,7 +62,9 @@ class KVCache:
         """Store a chunk in full-attention layer `index`; return the cache, all keys, values and their positions."""
         slots = _slots(self.length, counts_B, key.shape[1], first=0, modulus=None, beyond=self.max_len)
         cache = dataclasses.replace(
-            self, full_key=_write(self.full_key, index, slots, key), full_value=_write(self.full_value, index, slots, value)
+            self,
+            full_key=_write(self.full_key, index, slots, key),
+            full_value=_write(self.full_value, index, slots, value),
         )
         positions = jnp.broadcast_to(jnp.arange(self.max_len), (key.shape[0], self.max_len))
         positions = jnp.where(positions < (self.length + counts_B)[:, None], positions, -1)
@@ -81,7 +83,9 @@ class KVCache:
         new = jnp.where(jnp.arange(chunk) < counts_B[:, None], new, -1)
         slots = _slots(self.length, counts_B, chunk, first=counts_B - window, modulus=window, beyond=window)
         cache = dataclasses.replace(
-            self, ring_key=_write(self.ring_key, index, slots, key), ring_value=_write(self.ring_value, index, slots, value)
+            self,
+            ring_key=_write(self.ring_key, index, slots, key),
+            ring_value=_write(self.ring_value, index, slots, value),
         )
         return cache, keys, values, jnp.concatenate([old, new], axis=1)
 

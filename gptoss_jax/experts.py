@@ -171,7 +171,7 @@ class Experts(nnx.Module):
 
     def weights(self) -> ExpertWeights:
         """All experts of all layers along one leading axis ``[L * E, ...]``, without a copy."""
-        flat = lambda leaf: leaf[...].reshape(-1, *leaf.shape[2:])  # noqa: E731
+        flat = lambda leaf: leaf[...].reshape(-1, *leaf.shape[2:])
         return ExpertWeights(
             MXArray(flat(self.gate_up_blocks), flat(self.gate_up_scales)),
             flat(self.gate_up_bias),

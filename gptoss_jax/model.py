@@ -193,9 +193,7 @@ class GptOss(nnx.Module):
         routing, residual, attention = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen)
         if record.residual:
             residual = jnp.concatenate([x[None], residual])
-        return Output(
-            self.norm(last), None if cache is None else cache.advance(counts_B), routing, residual, attention
-        )
+        return Output(self.norm(last), None if cache is None else cache.advance(counts_B), routing, residual, attention)
 
 
 def bucket(length: int, smallest: int = 16) -> int:
@@ -239,10 +237,16 @@ def _logits(model: GptOss, tokens_BT: Array, counts_B: Array) -> Array:
     return model.unembedding(model.run(tokens_BT, counts_B).hidden)
 
 
-@functools.partial(jax.jit, static_argnames=("record",))
+@functools.partial(jax.jit, static_argnames=("record", "logits"), donate_argnames=("cache",))
 def run_recorded(
-    model: GptOss, tokens_BT: Array, counts_B: Array, change: Intervention | None = None, record: Record = NOTHING
-) -> tuple[Output, Float[Array, "B T V"]]:
-    """`GptOss.run` without a cache, compiled: its `Output` and the logits of every position."""
-    output = model.run(tokens_BT, counts_B, change=change, record=record)
-    return output, model.unembedding(output.hidden)
+    model: GptOss,
+    tokens_BT: Int[Array, "B T"],
+    counts_B: Int[Array, "B"],
+    cache: KVCache | None = None,
+    change: Intervention | None = None,
+    record: Record = NOTHING,
+    logits: bool = True,
+) -> tuple[Output, Float[Array, "B T V"] | None]:
+    """`GptOss.run`, compiled: its `Output` and, if asked for, the logits of every position."""
+    output = model.run(tokens_BT, counts_B, cache, change, record)
+    return output, model.unembedding(output.hidden) if logits else None

@@ -1,8 +1,4 @@
-"""What a forward pass can record: `trace()` and the `Trace` it returns.
-
-A `Trace` holds NumPy arrays only; importing this module does not import JAX, so that pictures and metrics of a
-saved trace need nothing but NumPy.
-"""
+"""`Trace`: which experts served which token, as NumPy arrays that can be saved and read back."""
 
 import dataclasses
 import io
@@ -11,7 +7,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +61,7 @@ class Trace:
     has_weights: bool = True
 
     def __post_init__(self) -> None:
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 - the dataclass is frozen
+        put = lambda name, value: object.__setattr__(self, name, value)
         put("tokens", np.asarray(self.tokens, np.int32))
         put("experts", np.asarray(self.experts, np.int32))
         put("weights", np.asarray(self.weights, np.float32))
