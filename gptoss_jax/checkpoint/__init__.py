@@ -7,9 +7,14 @@ _HOME = {
     "CheckpointError": "files",
     "open_checkpoint": "folder",
     "load": "reading",
+    "save": "saving",
+    "convert": "converting",
+    "synthesize": "synthesizing",
+    "inspect": "inspecting",
+    "verify": "verifying",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

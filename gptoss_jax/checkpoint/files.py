@@ -17,7 +17,7 @@ MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 INDEX = "model.safetensors.index.json"
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
 _BITS |= {name: 8 for name in ("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0")}
-_BITS |= {name: int(name.strip("BUIF")) for name in "U16 I16 F16 BF16 U32 I32 F32 U64 I64 F64".split()}
+_BITS |= {f"{kind}{bits}": bits for kind in "UIF" for bits in (16, 32, 64)} | {"BF16": 16}
 
 
 class CheckpointError(ValueError):
@@ -47,7 +47,7 @@ class Tensor:
     def read_into(self, out: np.ndarray, offset: int = 0) -> None:
         """Fill the contiguous array `out` with bytes from `offset` on. Plain reads: mapped pages would count as
         resident memory, and a file cut after its header was read would end the process with a bus error."""
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         done = 0
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.start + offset)
@@ -144,7 +144,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
         end = tensor.start + tensor.nbytes
     if end != size:
         raise CheckpointError(
-            f"{path}: the header accounts for {end:,} bytes, the file has {size:,}; it is corrupt, copy or download it again"
+            f"{path}: the header accounts for {end:,} bytes, the file has {size:,}; it is cut short or corrupt, "
+            "copy or download it again"
         )
     return {tensor.name: tensor for tensor in tensors}
 
@@ -198,7 +199,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
                 place = f"says it is in {index[name]}" if name in index else "does not list it"
                 raise CheckpointError(f"{file}: holds {name!r}, but the index {place}; download both files again")
             tensors[name] = tensor
-    for name in index or ():
+    for name, shard in (index or {}).items():
         if name not in tensors:
-            raise CheckpointError(f"{folder / index[name]}: tensor {name!r} of the index is missing")
+            raise CheckpointError(f"{folder / shard}: tensor {name!r}, which the index promises, is missing")
     return tensors

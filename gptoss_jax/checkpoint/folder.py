@@ -141,10 +141,10 @@ class Checkpoint:
                 size = tensor.nbytes // math.prod(tensor.shape)
                 head = np.empty(min(count * size, _SAMPLE), np.uint8)
                 tensor.read_into(head, first * size)
-                digest.update(head)
+                digest.update(head.data)
                 tail = np.empty(min(count * size - len(head), _SAMPLE), np.uint8)
                 tensor.read_into(tail, (first + count) * size - len(tail))
-                digest.update(tail)
+                digest.update(tail.data)
         return digest.hexdigest()
 
 

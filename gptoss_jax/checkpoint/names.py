@@ -15,6 +15,7 @@ from gptoss_jax.config import MXFP4_GROUP, ModelConfig
 Layout = Literal["huggingface", "original"]
 LAYOUTS: tuple[Layout, ...] = ("huggingface", "original")
 FLOAT, PACKED = "BF16", "U8"
+FLOATS = ("BF16", "F16", "F32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +155,12 @@ def holds_dequantized_experts(names: set[str]) -> bool:
     return any(pattern.format(n=0) in names for pattern in DEQUANTIZED.values())
 
 
-def differences(parts: list[Part], tensors: dict[str, Tensor]) -> list[str]:
-    """What keeps `tensors` from being the checkpoint of `parts`: one sentence a tensor, empty if nothing does."""
+def differences(parts: list[Part], tensors: dict[str, Tensor], *, any_float: bool = False) -> list[str]:
+    """What keeps `tensors` from being the checkpoint of `parts`: one sentence a tensor, empty if nothing does.
+
+    The published dtype is asked for, except that norm scales may be float32: transformers holds and saves them so.
+    With `any_float`, float16 and float32 pass for bfloat16 everywhere.
+    """
     found = []
     for part in parts:
         tensor = tensors.get(part.name)
@@ -166,13 +171,14 @@ def differences(parts: list[Part], tensors: dict[str, Tensor]) -> list[str]:
             found.append(
                 f"{tensor.file.name}: tensor {part.name!r} has shape {list(tensor.shape)}, expected {expected}"
             )
-        elif tensor.dtype != part.dtype and not _norm_in_float32(part, tensor):
+        elif tensor.dtype not in _accepted(part, any_float):
             found.append(f"{tensor.file.name}: tensor {part.name!r} has dtype {tensor.dtype}, expected {expected}")
     known = {part.name for part in parts}
     found += [f"{t.file.name}: unexpected tensor {name!r}" for name, t in tensors.items() if name not in known]
     return found
 
 
-def _norm_in_float32(part: Part, tensor: Tensor) -> bool:
-    """transformers holds norm scales in float32 and saves them so."""
-    return part.leaf.endswith("norm.scale") and tensor.dtype == "F32"
+def _accepted(part: Part, any_float: bool) -> tuple[str, ...]:
+    if part.dtype == PACKED:
+        return (PACKED,)
+    return FLOATS if any_float else (FLOAT, "F32") if part.leaf.endswith("norm.scale") else (FLOAT,)

@@ -76,8 +76,9 @@ def _place(checkpoint: Checkpoint, leaf: str, array: Any, placement: Placement |
     if placement is not None:
         boxes: dict[tuple[tuple[int, int], ...], np.ndarray] = {}  # devices that hold the same box share one read
 
-        def box(index: tuple[slice, ...]) -> np.ndarray:
-            key = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
+        def box(index: tuple[slice, ...] | None) -> np.ndarray:
+            index = index or ()
+            key = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=False))
             if key not in boxes:
                 boxes[key] = checkpoint.read(leaf, index, dtype, advance)
             return boxes[key]
