@@ -117,7 +117,7 @@ def save(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> Path:
     elif path.suffix == ".json" or path.suffix == "" or path.is_dir():
         path = path if path.suffix == ".json" else path / "tokenizer.json"
         document = to_tokenizer_json(vocabulary, str(path))
-        data = (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
+        data = (json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
     else:
         raise VocabularyError(f"{path}: name it tokenizer.json or NAME.tiktoken, or give a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
