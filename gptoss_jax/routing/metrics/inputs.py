@@ -110,12 +110,12 @@ def token_mask(
         mask &= trace.special == special
     for field, wanted in (("roles", roles), ("channels", channels)):
         if wanted is not None:
-            known = np.array(names_of(trace, field))
+            known = names_of(trace, field)
             names = [wanted] if isinstance(wanted, str) else sorted(wanted)
             for name in names:
                 if name not in known:
                     raise MetricError(f"no token has {field[:-1]} {name!r}; this trace has {sorted(set(known))}")
-            mask &= np.isin(known, names)
+            mask &= np.isin(np.array(known), names)
     return mask
 
 

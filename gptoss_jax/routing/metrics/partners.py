@@ -71,7 +71,7 @@ def neighbor_order(similarity: np.ndarray) -> np.ndarray:
     Args:
       similarity: [E, E], symmetric, e.g. the Jaccard index of one layer.
     """
-    s = np.where(np.isnan(similarity), -np.inf, similarity).astype(float)
+    s = np.where(np.isnan(similarity), np.finfo(float).min, similarity)
     np.fill_diagonal(s, -np.inf)
     E = len(s)
     if E < 2:
