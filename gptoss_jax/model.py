@@ -7,6 +7,7 @@ that nothing is copied or unpacked beyond what a token needs.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +42,7 @@ class Record:
 
 
 NOTHING = Record()
+How = Dispatch | Callable[..., Any]  # a name of `experts.moe`, or ``f(x_TD, routing, experts, layer) -> y_TD``
 
 
 class Output(NamedTuple):
@@ -76,7 +78,7 @@ class Mlp(nnx.Module):
         real_BT: Bool[Array, "B T"],
         layer: Any,
         change: Intervention | None,
-        dispatch: Dispatch,
+        dispatch: How,
     ) -> tuple[Float[Array, "B T D"], Routing]:
         """What this layer's experts add to the residual stream, and the routing."""
         B, T, D = x_BTD.shape
@@ -87,7 +89,10 @@ class Mlp(nnx.Module):
             routing = intervene(routing, change.layer(layer))
         real = real_BT.reshape(-1, 1)
         served = Routing(routing.logits, jnp.where(real, routing.experts, E), jnp.where(real, routing.weights, 0))
-        y = moe(x, served, self.experts.weights(), self.config, layer * E, dispatch)
+        if callable(dispatch):
+            y = dispatch(x, served, self.experts, layer)
+        else:
+            y = moe(x, served, self.experts.weights(), self.config, layer * E, dispatch)
         return y.reshape(B, T, D), jax.tree.map(lambda leaf: leaf.reshape(B, T, -1), routing)
 
 
@@ -110,6 +115,7 @@ class GptOss(nnx.Module):
 
     Attributes:
       name, checkpoint_hash: where the weights come from, for traces.
+      dispatch: how tokens reach their experts; `sharding` puts its own here.
     """
 
     def __init__(self, config: ModelConfig, *, dtype: Any = jnp.float32, param_dtype: Any = None, rngs: nnx.Rngs):
@@ -118,6 +124,7 @@ class GptOss(nnx.Module):
         self.dtype = jnp.dtype(dtype)
         self.name = "random"
         self.checkpoint_hash = ""
+        self.dispatch: How = "auto"
         self.embedding = Embedding(config.vocab_size, config.hidden_size, dtype=stored, rngs=rngs)
         self.blocks = Block(config, stack=(config.num_layers,), dtype=stored, rngs=rngs)
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
@@ -136,7 +143,7 @@ class GptOss(nnx.Module):
         cache: KVCache | None = None,
         change: Intervention | None = None,
         record: Record = NOTHING,
-        dispatch: Dispatch = "auto",
+        dispatch: How | None = None,
     ) -> Output:
         """Run the blocks on a chunk of tokens; to be called inside a compiled function.
 
@@ -146,9 +153,10 @@ class GptOss(nnx.Module):
           cache: tokens that came before; None starts at position 0 and keeps nothing.
           change: `Intervention` on the routing.
           record: what to return beside the result.
-          dispatch: see `experts.moe`.
+          dispatch: see `experts.moe`; the model's own if None.
         """
         config, period = self.config, self.config.period
+        dispatch = self.dispatch if dispatch is None else dispatch
         B, T = tokens_BT.shape
         start = jnp.zeros(B, jnp.int32) if cache is None else cache.length
         positions = start[:, None] + jnp.arange(T)
