@@ -19,6 +19,7 @@ from gptoss_jax.interventions import Intervention
 from gptoss_jax.model import GptOss, Record, bucket, check_tokens
 from gptoss_jax.router import Routing
 from gptoss_jax.sampling import Sampling, sample
+from gptoss_jax.sharding import make_cache
 
 PREFILL_CHUNK = 256  # tokens of a prompt per dispatch: bounds the memory of attention scores
 DECODE_CHUNK = 32  # tokens per dispatch of the decode loop, at most
@@ -147,7 +148,7 @@ class Decoder:
         stops = check_tokens(config, list(stop_tokens)) if len(stop_tokens) else np.array([-1], np.int32)
         self._stop_tokens = jnp.asarray(np.unique(stops))
         size = max_len or min(bucket(longest, 64), config.max_context)
-        self._cache = KVCache.create(config, len(rows), size, model.dtype)
+        self._cache = make_cache(model, len(rows), size)
         self.prompt_routing: Routing | None = None
         self._prefill(rows, chunk)
 

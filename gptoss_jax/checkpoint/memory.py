@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 
 def _read_number(path: str) -> int | None:
@@ -29,6 +30,12 @@ def available_memory() -> int | None:
         if most is not None and now is not None:
             limits.append(most - now + _reclaimable(Path(used).parent))
     return max(0, min(limits)) if limits else None
+
+
+def device_memory(device: Any) -> int | None:
+    """Bytes that a `jax.Device` can still give within JAX's share of it; None where its runtime does not say."""
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
 
 
 def _reclaimable(group: Path) -> int:

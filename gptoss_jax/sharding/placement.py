@@ -34,7 +34,7 @@ class Placement:
         self.held: collections.Counter[jax.Device] = collections.Counter()
         self._planned = 0
 
-    def __call__(self, leaf: str, shape: tuple[int, ...]) -> NamedSharding:
+    def __call__(self, leaf: str) -> NamedSharding:
         return sharding_of(leaf, self.mesh)
 
     def count(self, leaf: str, array: jax.Array) -> None:
