@@ -14,7 +14,9 @@ from gptoss_jax.harmony.content import (
 from gptoss_jax.harmony.encoding import Encoding, RenderConversationConfig, RenderOptions
 from gptoss_jax.harmony.forms import FormError, HarmonyError
 from gptoss_jax.harmony.messages import Author, Conversation, Message, Role
+from gptoss_jax.harmony.parse import StreamableParser, StreamState
 from gptoss_jax.harmony.render import response_format
+from gptoss_jax.harmony.repair import Repair
 from gptoss_jax.harmony.tools import ToolDescription, ToolNamespaceConfig
 
 __all__ = [
@@ -30,7 +32,10 @@ __all__ = [
     "ReasoningEffort",
     "RenderConversationConfig",
     "RenderOptions",
+    "Repair",
     "Role",
+    "StreamState",
+    "StreamableParser",
     "SystemContent",
     "TextContent",
     "ToolDescription",

@@ -1,11 +1,13 @@
 """`Encoding`: a tokenizer that speaks Harmony, with the methods of openai-harmony's `HarmonyEncoding`."""
 
 import dataclasses
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from gptoss_jax.harmony import render
 from gptoss_jax.harmony.forms import HarmonyError
 from gptoss_jax.harmony.messages import Conversation, Message, Role
+from gptoss_jax.harmony.parse import StreamableParser
 from gptoss_jax.tokenizer import Tokenizer
 
 
@@ -118,6 +120,89 @@ class Encoding:
                 mask[-1] = False
             continues = learns and message.recipient is None and not is_answer
         return ids, mask
+
+    # Parsing
+
+    def stop_tokens(self) -> list[int]:
+        """Tokens that end a message."""
+        return sorted(self.control[name] for name in (render.RETURN, render.END, render.CALL))
+
+    def stop_tokens_for_assistant_actions(self) -> list[int]:
+        """Tokens that end generation: the answer is complete, or a tool is called. ``<|end|>`` is not one of them."""
+        return sorted(self.control[name] for name in (render.RETURN, render.CALL))
+
+    def parse_messages_from_completion_tokens(
+        self, tokens: Iterable[int], role: Role | None = None, *, strict: bool = True
+    ) -> list[Message]:
+        """Messages of a whole completion; `role` is who speaks if the tokens begin behind ``<|start|>role``.
+
+        With ``strict=False`` anything is read; use `parse` to see what was mended.
+
+        Raises:
+          HarmonyError: in strict mode, for tokens that are not Harmony.
+        """
+        return self.parse(tokens, role, strict=strict).messages
+
+    def parse(self, tokens: Iterable[int], role: Role | None = None, *, strict: bool = False) -> StreamableParser:
+        """A parser that has read all tokens: its `messages`, and in kind mode (the default here) its `repairs`."""
+        parser = StreamableParser(self, role, strict=strict)
+        for token in tokens.tolist() if hasattr(tokens, "tolist") else tokens:
+            parser.process(token)
+        return parser.process_eos()
+
+    # Tokens
+
+    @property
+    def special_tokens_set(self) -> set[str]:
+        """Names of all special tokens."""
+        return set(self.tokenizer.special_tokens)
+
+    def is_special_token(self, token: int) -> bool:
+        """Whether an id is a special token."""
+        return self.tokenizer.is_special(token)
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | Collection[str] = frozenset(),
+        disallowed_special: Literal["all"] | Collection[str] = "all",
+    ) -> list[int]:
+        """As `Tokenizer.encode`.
+
+        Raises:
+          HarmonyError: a disallowed special token in the text.
+        """
+        try:
+            return self.tokenizer.encode(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+        except ValueError as error:
+            raise HarmonyError(str(error)) from None
+
+    def decode(self, tokens: Sequence[int], errors: str = "replace") -> str:
+        """As `Tokenizer.decode`.
+
+        Raises:
+          HarmonyError: an id that no token has.
+        """
+        try:
+            return self.tokenizer.decode_bytes(tokens).decode("utf-8", errors)
+        except UnicodeDecodeError:
+            raise
+        except ValueError as error:
+            raise HarmonyError(f"Invalid token for decoding: {error}") from None
+
+    def decode_utf8(self, tokens: Sequence[int]) -> str:
+        """Text of tokens that are complete characters.
+
+        Raises:
+          HarmonyError: an id that no token has, or bytes that are no UTF-8.
+        """
+        try:
+            return self.decode(tokens, errors="strict")
+        except UnicodeDecodeError as error:
+            raise HarmonyError(f"Invalid utf-8 sequence: {error}") from None
+
+    # Helpers
 
     def _chosen(
         self, conversation: Conversation, config: RenderConversationConfig | None

@@ -194,6 +194,10 @@ class Tokenizer:
         """Whether an id is a control token."""
         return token in self._special_names
 
+    def __contains__(self, token: object) -> bool:
+        """Whether a token has this id."""
+        return token in self._bytes
+
     def stream(self) -> "StreamingDecoder":
         """A decoder that takes tokens one by one and never gives out half a character."""
         return StreamingDecoder(self)

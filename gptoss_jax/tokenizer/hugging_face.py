@@ -18,7 +18,7 @@ def byte_letters() -> dict[int, str]:
 
 def to_tokenizer_json(vocabulary: Vocabulary, where: str) -> dict[str, Any]:
     letters, ranks = byte_letters(), vocabulary.ranks
-    spell = lambda token: "".join(map(letters.__getitem__, token))  # noqa: E731
+    spell = lambda token: "".join(map(letters.__getitem__, token))
     ordered = sorted(ranks, key=ranks.__getitem__)
     # The file wants merges, not ranks: every way to cut a token into two tokens, in rank order. Among the cuts of
     # one token, that of lower ranks comes first (transformers, TikTokenConverter).
