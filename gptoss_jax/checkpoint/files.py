@@ -8,6 +8,7 @@ format forbids holes and overlaps, so a header that passes `read_header` account
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 INDEX = "model.safetensors.index.json"
+_PIECE = 1 << 25  # bytes read at a time
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
 _BITS |= {name: 8 for name in ("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0")}
 _BITS |= {f"{kind}{bits}": bits for kind in "UIF" for bits in (16, 32, 64)} | {"BF16": 16}
@@ -44,24 +46,25 @@ class Tensor:
     start: int
     nbytes: int
 
-    def read_into(self, out: np.ndarray, offset: int = 0) -> None:
-        """Fill the contiguous array `out` with bytes from `offset` on. Plain reads: mapped pages would count as
-        resident memory, and a file cut after its header was read would end the process with a bus error."""
+    def read_into(self, out: np.ndarray, offset: int = 0, forget: bool = False) -> None:
+        """Fill the contiguous array `out` with bytes from `offset` on.
+
+        Plain reads: mapped pages would count as resident memory, and a file cut after its header was read would end
+        the process with a bus error. `forget` drops what was read from the system's file cache, so that a checkpoint
+        as large as half the memory does not push itself out.
+        """
         view = out.reshape(-1).view(np.uint8).data
-        done = 0
+        start = self.start + offset
         with self.file.open("rb", buffering=0) as file:
-            file.seek(self.start + offset)
+            file.seek(start)
+            done = 0
             while done < len(view):
-                count = file.readinto(view[done:])
+                count = file.readinto(view[done : done + _PIECE])
                 if not count:
                     raise CheckpointError(f"{self.file}: the file ends inside {self.name!r}; copy or download it again")
+                if forget and hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(file.fileno(), start + done, count, os.POSIX_FADV_DONTNEED)
                 done += count
-
-    def read(self) -> np.ndarray:
-        """All bytes, uint8 [nbytes]."""
-        out = np.empty(self.nbytes, np.uint8)
-        self.read_into(out)
-        return out
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -37,17 +37,17 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return buffer[start : start + nbytes].view(dtype).reshape(shape)
 
 
-def read_values(tensor: Tensor, out: np.ndarray, first: int = 0) -> None:
+def read_values(tensor: Tensor, out: np.ndarray, first: int = 0, forget: bool = False) -> None:
     """Fill the contiguous array `out` with values of `tensor` from number `first` on, converted to its dtype."""
     source = np.dtype(NUMPY_DTYPE[tensor.dtype])
     if source == out.dtype:
-        return tensor.read_into(out, first * source.itemsize)
+        return tensor.read_into(out, first * source.itemsize, forget)
     flat = out.reshape(-1)
     buffer = np.empty(min(_CHUNK, flat.size), source)
     for begin in range(0, flat.size, _CHUNK):
         target = flat[begin : begin + _CHUNK]
         values = buffer[: target.size]
-        tensor.read_into(values, (first + begin) * source.itemsize)
+        tensor.read_into(values, (first + begin) * source.itemsize, forget)
         if source == ml_dtypes.bfloat16 and target.dtype == np.float32:  # a bfloat16 is the upper half of a float32
             np.left_shift(values.view(np.uint16), 16, out=target.view(np.uint32), dtype=np.uint32)
         else:
@@ -64,6 +64,7 @@ class Checkpoint:
       layout: ``huggingface`` or ``original``.
       parts: the name map for this configuration and layout.
       tensors: what the files hold, by name.
+      forget: leave nothing in the system's file cache; for checkpoints that do not fit into memory twice.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Checkpoint:
     layout: Layout
     parts: list[Part]
     tensors: dict[str, Tensor]
+    forget: bool = False
 
     @property
     def name(self) -> str:
@@ -121,7 +123,7 @@ class Checkpoint:
             values = target.reshape(-1) if whole else np.empty((rows[1] - rows[0]) * math.prod(widths), dtype)
             done = 0
             for tensor, first, count in self.segments(leaf, layer, rows):
-                read_values(tensor, values[done : done + count], first)
+                read_values(tensor, values[done : done + count], first, self.forget)
                 done += count
                 advance(count * tensor.nbytes // math.prod(tensor.shape))
             if not whole:

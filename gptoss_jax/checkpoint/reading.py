@@ -12,6 +12,7 @@ from flax import nnx
 
 from gptoss_jax.checkpoint.files import CheckpointError
 from gptoss_jax.checkpoint.folder import open_checkpoint
+from gptoss_jax.checkpoint.memory import available_memory
 from gptoss_jax.checkpoint.placing import check_memory, place
 from gptoss_jax.checkpoint.progress import byte_progress
 from gptoss_jax.config import ModelConfig
@@ -93,7 +94,10 @@ def load(
     total = sum(checkpoint.tensors[name].nbytes for name in used)
     try:
         with byte_progress(f"Loading {checkpoint.name}", total, progress) as advance:
-            part = dataclasses.replace(checkpoint, config=config)
+            forget = 2 * total > (
+                available_memory() or 2 * total
+            )  # no room for the weights and for a cache of their files
+            part = dataclasses.replace(checkpoint, config=config, forget=forget)
             filled = {}
             for leaf, array in arrays.items():
                 read = lambda index, leaf=leaf, dtype=array.dtype: part.read(leaf, index, dtype, advance)

@@ -79,9 +79,10 @@ class FolderWriter:
         (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         if len(files) > 1:
             total = sum(part.nbytes for part in self.parts)
-            weight_map = {part.name: self._place[part.name][0].name for part in self.parts}
+            listed = sorted(self.parts, key=lambda part: part.leaf != "embedding.weight")  # first, as published
+            weight_map = {part.name: self._place[part.name][0].name for part in listed}
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            (folder / INDEX).write_text(json.dumps(index) + "\n", encoding="utf-8")
+            (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
     def parts_of(self, leaf: str, layer: int | None) -> list[Part]:
         """The tensors that make up one layer of one of the model's arrays, in the order of their rows."""
