@@ -13,6 +13,7 @@ from gptoss_jax.harmony.content import (
 )
 from gptoss_jax.harmony.encoding import Encoding, RenderConversationConfig, RenderOptions
 from gptoss_jax.harmony.forms import FormError, HarmonyError
+from gptoss_jax.harmony.labels import TokenLabel
 from gptoss_jax.harmony.messages import Author, Conversation, Message, Role
 from gptoss_jax.harmony.parse import StreamableParser, StreamState
 from gptoss_jax.harmony.render import response_format
@@ -38,6 +39,7 @@ __all__ = [
     "StreamableParser",
     "SystemContent",
     "TextContent",
+    "TokenLabel",
     "ToolDescription",
     "ToolNamespaceConfig",
     "response_format",

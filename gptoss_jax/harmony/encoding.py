@@ -6,6 +6,7 @@ from typing import Literal
 
 from gptoss_jax.harmony import render
 from gptoss_jax.harmony.forms import HarmonyError
+from gptoss_jax.harmony.labels import TokenLabel, label_tokens
 from gptoss_jax.harmony.messages import Conversation, Message, Role
 from gptoss_jax.harmony.parse import StreamableParser
 from gptoss_jax.tokenizer import Tokenizer
@@ -149,6 +150,10 @@ class Encoding:
         for token in tokens.tolist() if hasattr(tokens, "tolist") else tokens:
             parser.process(token)
         return parser.process_eos()
+
+    def label_tokens(self, tokens: Iterable[int], role: Role | None = None) -> list[TokenLabel]:
+        """Role, channel, recipient, part and message of every token, whatever the tokens are; see `labels`."""
+        return label_tokens(self, tokens, role)
 
     # Tokens
 

@@ -136,7 +136,7 @@ class Tokenizer:
                 f"text holds the special token {found.group()!r} at character {found.start()}; pass it in "
                 "allowed_special to make it a control token, or disallowed_special=() to spell it out as text"
             )
-        allowed &= self.special_tokens.keys()
+        allowed = allowed.intersection(self.special_tokens)
         if not _find_special(text, allowed):
             return self._encode(text)
         tokens, start = [], 0
