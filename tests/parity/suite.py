@@ -103,3 +103,77 @@ def check_whole(name: str, layout: str = "huggingface") -> None:
 def check_chunked(name: str, chunk: int) -> None:
     want = golden(name)
     compare(*chunked(load(name), [want.tokens], chunk)[0], want)
+
+
+def check_square() -> None:
+    """Two layers whose hidden and expert widths are equal, against NumPy float64: a transposed weight still fits."""
+    from tests.parity import reference
+
+    config = gj.ModelConfig(
+        num_layers=2,
+        hidden_size=64,
+        intermediate_size=64,
+        head_dim=32,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=8,
+        vocab_size=64,
+        sliding_window=5,
+        rope_original_context=256,
+    )
+    check_blocks(config, reference, tokens=24, seed=0, bound=2e-5)
+
+
+def check_blocks(config: gj.ModelConfig, reference, *, tokens: int, seed: int, bound: float) -> np.ndarray:
+    """Random blocks against float64: max error in units of the output's RMS. Returns the chosen ids."""
+    from flax import nnx
+
+    rng = np.random.default_rng(seed)
+    blocks = [reference.random_block(rng, config) for _ in range(config.num_layers)]
+    model = GptOss(dataclasses.replace(config, num_experts=config.experts_per_token), rngs=nnx.Rngs(0))
+    set_config(model, config)
+    reference.install(model, blocks)
+    ids = rng.integers(0, config.vocab_size, (1, tokens))
+    output, _ = run_recorded(
+        model,
+        jnp.asarray(ids),
+        jnp.array([tokens]),
+        record=Record(routing=True, residual=True),
+        logits=False,
+    )
+    x = np.asarray(output.residual[0, 0], np.float64)
+    for i, weights in enumerate(blocks):
+        x, router_logits, experts = reference.block(x, weights, config, config.layer_types[i] == "sliding_attention")
+        clear = chosen(router_logits)[1] > MARGIN
+        assert (np.sort(experts, -1) == np.sort(output.routing.experts[i, 0], -1))[clear].all()
+        error = np.abs(np.asarray(output.residual[i + 1, 0]) - x).max() / np.sqrt((x**2).mean())
+        assert error <= bound, f"layer {i}: max error {error:.1e} of the output's RMS"
+    return experts
+
+
+def set_config(model: GptOss, config: gj.ModelConfig) -> None:
+    """Give every part of the model another configuration."""
+    for part in (model, model.blocks.attention, model.blocks.mlp):
+        part.config = config
+    model.blocks.mlp.router.count = config.experts_per_token
+
+
+SWIGLU = [(1, 0, 0.845795766), (1, 1, 1.691591532), (-1, 2, -0.462612702), (8, -9, -41.999718770)]
+SWIGLU += [(7, 7, 55.999625027), (100, 100, 55.999625027), (0.5, -1, 0.0), (-100, 3, 0.0)]
+
+
+def check_swiglu() -> None:
+    """Published values of the activation; a gate of -100 must not be clamped to -7."""
+    from gptoss_jax import experts
+
+    for gate, up, value in SWIGLU:
+        got = experts.swiglu(jnp.array([gate, up], jnp.float32))[0]
+        assert abs(got - value) <= 1e-6 * max(1, abs(value)), f"swiglu({gate}, {up}) is {got}, not {value}"
+
+
+def everything() -> None:
+    """What the mutation check runs: the fastest assertion that sees each part of the model."""
+    check_swiglu()
+    check_square()
+    check_whole("small")
+    check_chunked("small", 7)
