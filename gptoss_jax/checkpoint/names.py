@@ -64,9 +64,9 @@ _LAYER = {
     "mlp.norm.scale": ("post_attention_layernorm.weight", "mlp.norm.scale"),
 }
 _LAST = {
+    "embedding.weight": ("model.embed_tokens.weight", "embedding.weight"),
     "norm.scale": ("model.norm.weight", "norm.scale"),
     "unembedding.weight": ("lm_head.weight", "unembedding.weight"),
-    "embedding.weight": ("model.embed_tokens.weight", "embedding.weight"),
 }
 _PREFIX = ("model.layers.{n}.", "block.{n}.")
 # Community checkpoints with dequantized experts: [E, in, out], the transpose of the packed [E, out, in]

@@ -25,7 +25,8 @@ def byte_progress(what: str, total: int, show: bool | None = None) -> Iterator[A
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=console.is_terminal)
     task = bar.add_task(what, total=total)
     started, drawn = time.monotonic(), False
 

@@ -79,8 +79,7 @@ class FolderWriter:
         (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         if len(files) > 1:
             total = sum(part.nbytes for part in self.parts)
-            listed = sorted(self.parts, key=lambda part: part.leaf != "embedding.weight")  # first, as published
-            weight_map = {part.name: self._place[part.name][0].name for part in listed}
+            weight_map = {part.name: self._place[part.name][0].name for part in self.parts}
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
             (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
