@@ -5,10 +5,14 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
+
+from gptoss_jax import __version__
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
@@ -40,33 +44,49 @@ class Report:
 
 def _doctor(options: argparse.Namespace) -> int:
     report = Report()
-    print(f"gptoss-jax {importlib.metadata.version('gptoss-jax')} on {platform.platform()}")
+    print(f"gptoss-jax {__version__} on {platform.platform()}")
     _python(report)
     _packages(report)
-    _devices(report)
-    _memory(report, options.checkpoint)
     _disk(report)
-    _model(report)
+    if not report.failures:  # what follows needs the packages
+        _devices(report)
+        _memory(report, options.checkpoint)
+        _model(report)
     print("all is well" if not report.failures else f"{report.failures} to mend")
     return 1 if report.failures else 0
 
 
 def _python(report: Report) -> None:
-    version = platform.python_version()
-    if sys.version_info < (3, 11):
-        report.bad("Python", version, "install Python 3.11 or newer, then run  make lab  again")
-    else:
-        report.good("Python", f"{version} at {sys.executable}")
+    report.good("Python", f"{platform.python_version()} at {sys.executable}")
+
+
+def _requirements() -> list[str]:
+    """What the package needs, in the words of its metadata; of pyproject.toml where it is not installed."""
+    try:
+        return importlib.metadata.requires("gptoss-jax") or []
+    except importlib.metadata.PackageNotFoundError:
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return project["dependencies"]
 
 
 def _packages(report: Report) -> None:
-    from packaging.requirements import Requirement
-
-    for text in importlib.metadata.requires("gptoss-jax") or []:
+    try:
+        importlib.metadata.version("gptoss-jax")
+    except importlib.metadata.PackageNotFoundError:
+        report.bad("gptoss-jax", "not installed in this Python", "make lab, or  python -m pip install -e '.[lab]'")
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        missing = [need for need in _requirements() if importlib.util.find_spec(re.split(r"\W", need)[0]) is None]
+        report.bad("packages", f"missing: {', '.join(missing)}", "make lab, or  python -m pip install -e '.[lab]'")
+        return
+    for text in _requirements():
         need = Requirement(text)
         extra = None
         if need.marker is not None:
-            extra = next((e for e in ("lab", "test", "train", "docs", "oracles") if need.marker.evaluate({"extra": e})), None)
+            extra = next(
+                (e for e in ("lab", "test", "train", "docs", "oracles") if need.marker.evaluate({"extra": e})), None
+            )
             if extra is None:
                 continue
         try:
@@ -78,7 +98,9 @@ def _packages(report: Report) -> None:
                 report.optional(need.name, f"missing; needed for {extra}: python -m pip install -e '.[{extra}]'")
             continue
         if not need.specifier.contains(version, prereleases=True):
-            report.bad(need.name, f"{version}, need {need.specifier}", f"python -m pip install '{need.name}{need.specifier}'")
+            report.bad(
+                need.name, f"{version}, need {need.specifier}", f"python -m pip install '{need.name}{need.specifier}'"
+            )
         elif extra is None:
             report.good(need.name, version)
 

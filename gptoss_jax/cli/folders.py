@@ -28,7 +28,9 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
   gptoss-jax verify ~/my-checkpoint --tokens tokens.npy --logits logits.npy"""
     parser.add_argument("folder", type=Path)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="sha256 sums, as sha256sum writes them")
-    parser.add_argument("--write-manifest", action="store_true", help="if all is well, write SHA256SUMS into the folder")
+    parser.add_argument(
+        "--write-manifest", action="store_true", help="if all is well, write SHA256SUMS into the folder"
+    )
     parser.add_argument("--tokens", type=Path, metavar="FILE.npy", help="int [T], with --logits")
     parser.add_argument("--logits", type=Path, metavar="FILE.npy", help="float [T, V] of a reference implementation")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="between logits; default: %(default)s")
@@ -59,9 +61,13 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
   gptoss-jax convert ~/gpt-oss-20b ~/gpt-oss-20b-original --layout original
   gptoss-jax convert ~/gpt-oss-20b-bf16 ~/gpt-oss-20b-packed
   gptoss-jax convert --synthesize gpt-oss-20b /tmp/random-20b      (13.8 GB of random weights)"""
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="source and target; only a target with --synthesize")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="source and target; only a target with --synthesize"
+    )
     parser.add_argument("--layout", choices=["huggingface", "original"], default="huggingface", help="of the target")
-    parser.add_argument("--synthesize", metavar="PRESET", help="write random weights: gpt-oss-20b, gpt-oss-120b or tiny")
+    parser.add_argument(
+        "--synthesize", metavar="PRESET", help="write random weights: gpt-oss-20b, gpt-oss-120b or tiny"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
     parser.set_defaults(run=_convert)

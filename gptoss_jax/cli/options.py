@@ -8,7 +8,9 @@ from typing import Any
 def add_model(parser: argparse.ArgumentParser) -> None:
     """``--checkpoint``, ``--dtype``, ``--first-layers``."""
     group = parser.add_argument_group("model")
-    group.add_argument("--checkpoint", type=Path, metavar="DIR", help="folder in either layout; default: the built-in model")
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="folder in either layout; default: the built-in model"
+    )
     group.add_argument(
         "--dtype",
         choices=["float32", "bfloat16"],
