@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -61,7 +61,7 @@ def _set_layer(stack: jax.Array, layer: jax.Array, index: Any) -> jax.Array:
     return jax.lax.dynamic_update_slice_in_dim(stack, layer, index, 0)
 
 
-def check_memory(what: str, arrays: dict[str, Any], shardings: dict[str, jax.sharding.Sharding]) -> None:
+def check_memory(what: str, arrays: Mapping[str, Any], shardings: Mapping[str, jax.sharding.Sharding]) -> None:
     """Refuse before allocating what would not fit on a device of this process, or in its memory.
 
     Args:
@@ -76,7 +76,7 @@ def check_memory(what: str, arrays: dict[str, Any], shardings: dict[str, jax.sha
         leaf: math.prod(shardings[leaf].shard_shape(array.shape)) * array.dtype.itemsize
         for leaf, array in arrays.items()
     }
-    devices = sorted(next(iter(shardings.values())).addressable_devices, key=lambda device: device.id)
+    devices: list[Any] = list(next(iter(shardings.values())).addressable_devices)
     spread = len(devices) > 1
     if devices[0].platform == "cpu":
         needed, available, where = sum(size.values()) * len(devices), available_memory(), "of memory"

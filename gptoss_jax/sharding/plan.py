@@ -87,14 +87,14 @@ def plan(
     }
     return Plan(
         shape,
-        {leaf: shard_bytes(leaf, size, item, shape) for leaf, (size, item) in weight_shapes(config, dtype).items()},
+        {leaf: shard_bytes(leaf, size, item, shape) for leaf, (size, item) in plan_weights(config, dtype).items()},
         rows * slots * 2 * (c.num_key_value_heads // tensor) * c.head_dim * itemsize,
         3 * F * D * itemsize + activations,
         traffic,
     )
 
 
-def weight_shapes(config: ModelConfig, dtype: Any) -> dict[str, tuple[tuple[int, ...], int]]:
+def plan_weights(config: ModelConfig, dtype: Any) -> dict[str, tuple[tuple[int, ...], int]]:
     """Shape and bytes per element of every array of the model, without making one."""
     model = nnx.eval_shape(lambda: GptOss(config, dtype=dtype, rngs=nnx.Rngs(0)))
     leaves = nnx.to_flat_state(nnx.state(model))
