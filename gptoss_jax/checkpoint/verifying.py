@@ -21,12 +21,12 @@ from gptoss_jax.checkpoint.folder import find_layout
 from gptoss_jax.checkpoint.names import FLOAT, differences, is_packed, table
 from gptoss_jax.checkpoint.progress import Advance, byte_progress
 from gptoss_jax.config import ConfigError, ModelConfig
-from gptoss_jax.mxfp4 import SCALE_NAN
 
 MANIFEST = "SHA256SUMS"
 _PUBLISHED = Path(__file__).parents[1] / "data"
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 _PIECE = 1 << 24
+_SCALE_NAN = 255  # of E8M0, as in mxfp4.py; restated so that files can be checked without starting JAX
 
 
 @dataclasses.dataclass
@@ -84,7 +84,7 @@ def _unsound(tensor: Tensor, piece: np.ndarray) -> str:
         bad = int(np.count_nonzero((piece.view(np.uint16) & 0x7F80) == 0x7F80))
         return f"{bad} values are NaN or infinite" if bad else ""
     if is_packed(tensor.name) or tensor.name.endswith(".scales"):
-        bad = int(np.count_nonzero(piece == SCALE_NAN)) if tensor.name.endswith("scales") else 0
+        bad = int(np.count_nonzero(piece == _SCALE_NAN)) if tensor.name.endswith("scales") else 0
         return f"{bad} scales are 255, which is NaN" if bad else ""
     return ""
 
