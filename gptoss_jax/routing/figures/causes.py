@@ -19,6 +19,7 @@ from gptoss_jax.routing.figures.drawing import (
     new_figure,
     number_axis,
     plain_log,
+    spoken,
     styled,
     write_values,
 )
@@ -67,7 +68,7 @@ def load_against_effect(
     summary = (
         f"{first} is also the one with the largest effect, {near(y[busiest])}."
         if busiest == strongest
-        else f"{first} has effect {near(y[busiest])}, the strongest, {near(y[strongest])}, is expert {es} of layer {ls}."
+        else f"{first} has effect {near(y[busiest])}; the strongest, {near(y[strongest])}, is {es} of layer {ls}."
     )
     return finish(figure, f"Scatter plot, one dot an expert: {against} against {name}.", summary)
 
@@ -201,7 +202,7 @@ def head_map(
     bar(figure, image, ax, name)
     layer, head = np.unravel_index(value.argmax(), value.shape)
     largest, average = near(value[layer, head]), near(value.mean())
-    summary = f"The {name} is largest in head {head} of layer {layer}, {largest}, and {average} on average"
+    summary = f"The {spoken(name)} is largest in head {head} of layer {layer}, {largest}, and {average} on average"
     if sliding is not None and any(sliding) and not all(sliding):
         windowed = np.asarray(sliding, bool)
         summary += f" ({near(value[windowed].mean())} in sliding layers, {near(value[~windowed].mean())} in the others)"

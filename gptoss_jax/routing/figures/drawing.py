@@ -209,6 +209,11 @@ def near(x: float) -> str:
     return f"{round(x, 1 - math.floor(math.log10(abs(x)))) if x else 0:.{min(digits, 4)}f}"
 
 
+def spoken(name: str) -> str:
+    """A name without its unit: ``margin, logits`` is a margin in a sentence."""
+    return name.split(",")[0]
+
+
 def many(n: int, one: str) -> str:
     """``1 token``, ``4,096 tokens``."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {one}s"

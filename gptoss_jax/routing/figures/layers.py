@@ -23,6 +23,7 @@ from gptoss_jax.routing.figures.drawing import (
     need,
     new_figure,
     plain_log,
+    spoken,
     styled,
     write_values,
 )
@@ -89,7 +90,7 @@ def layer_values(
     flat = int(value.argmax())
     p, layer = divmod(flat, L)
     whose = f" of {series[p]}" if series else ""
-    summary = f"With {n}, {name}{whose} is highest in layer {layer}: {near(value[p, layer])}"
+    summary = f"With {n}, {spoken(name)}{whose} is highest in layer {layer}: {near(value[p, layer])}"
     if baseline is not None:
         summary += f", against {near(np.asarray(baseline)[layer])} with {baseline_name}"
     if baseline_range is not None:
@@ -144,8 +145,8 @@ def layer_spread(value: np.ndarray, name: str, limits: tuple[float, float] | Non
     medians = np.array([line.get_xdata()[0] for line in boxes["medians"]], float)
     low, top = int(np.nanargmin(medians)), int(np.nanargmax(medians))
     summary = (
-        f"Over {many(T, 'token')}, the median {name} is lowest in layer {low} ({near(medians[low])}) and highest in "
-        f"layer {top} ({near(medians[top])})."
+        f"Over {many(T, 'token')}, the median {spoken(name)} is lowest in layer {low} ({near(medians[low])}) and "
+        f"highest in layer {top} ({near(medians[top])})."
     )
     return finish(figure, f"Box plots of {name} over {many(L, 'layer')}.", summary)
 

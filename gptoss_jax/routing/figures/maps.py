@@ -20,6 +20,7 @@ from gptoss_jax.routing.figures.drawing import (
     need,
     new_figure,
     number_axis,
+    spoken,
     styled,
     write_values,
 )
@@ -129,8 +130,8 @@ def token_layer_map(
     means = value.mean(0)
     lowest, highest = int(means.argmin()), int(means.argmax())
     summary = (
-        f"Over {many(T, 'token')}, the mean {name} is lowest in layer {lowest} ({near(means[lowest])}) and highest in "
-        f"layer {highest} ({near(means[highest])})."
+        f"Over {many(T, 'token')}, the mean {spoken(name)} is lowest in layer {lowest} ({near(means[lowest])}) and "
+        f"highest in layer {highest} ({near(means[highest])})."
     )
     return finish(figure, f"Heatmap of {many(T, 'token')} by {many(L, 'layer')}: {name} of each.", summary)
 
@@ -145,9 +146,10 @@ def token_expert_map(weights: np.ndarray, layer: int) -> Drawing:
     figure, axes = new_figure(wide + 1.3, high + 0.9)
     ax = axes[0, 0]
     shown = np.where(weights > 0, weights, np.nan)
-    image = heat(ax, shown, Normalize(0, 1), absent="white", crosses=False)
-    ax.grid(color="#ececec", lw=0.4)
+    image = heat(ax, shown, Normalize(0, 1), absent="none", crosses=False)
+    ax.grid(color="#ececec", lw=0.4, zorder=-1)
     ax.set_axisbelow(True)
+    image.set_zorder(1)
     number_axis(ax.yaxis, range(T), high, 0.14)
     ax.set_ylabel("position")
     expert_axis(ax, range(E), wide)
@@ -257,8 +259,8 @@ def ablation_map(effect: np.ndarray, name: str = "KL divergence, nats") -> Drawi
         layer, e = np.unravel_index(np.nanargmax(effect), effect.shape)
         idle = int((~(effect > 0)).sum())
         summary = (
-            f"The output misses expert {e} of layer {layer} most ({name}: {near(top)}); {idle} of {L * E} experts leave "
-            "no trace when they are gone."
+            f"The output misses expert {e} of layer {layer} most ({spoken(name)}: {near(top)}); {idle} of {L * E} "
+            "experts leave no trace when they are gone."
         )
     else:
         summary = f"None of {L * E} experts leaves a trace when it is gone."

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from gptoss_jax.routing.figures.drawing import FigureError, many, near, need
+from gptoss_jax.routing.figures.drawing import FigureError, many, near, need, spoken
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,9 +75,10 @@ def token_text(
         )
     body = "".join(spans)
     t = int(value.argmax())
+    highest = near(float(value[t]))
     summary = (
-        f"Of {many(T, 'token')}, token {t} ({visible(texts[t])!r}) has the highest {name}, {near(float(value[t]))}, and "
-        f"the mean is {near(float(value.mean()))}."
+        f"Of {many(T, 'token')}, token {t} ({visible(texts[t])!r}) has the highest {spoken(name)}, {highest}, and the "
+        f"mean is {near(float(value.mean()))}."
     )
     scale = (
         f'<div style="margin-bottom:4px"><span style="{_colors(0)};padding:0 6px">{near(low)}</span>'
