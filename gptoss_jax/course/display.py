@@ -81,9 +81,9 @@ def figure(width: float = 7.0, height: float = 3.2, **subplots: Any) -> tuple[An
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(FIGURE_STYLE):
-        fig = Figure(figsize=(width, height), layout="constrained")
-        return fig, fig.subplots(**subplots)
+    matplotlib.rcParams.update(FIGURE_STYLE)  # also for what the caller draws into the axes afterwards
+    fig = Figure(figsize=(width, height), layout="constrained")
+    return fig, fig.subplots(**subplots)
 
 
 def strip_png(png: bytes) -> bytes:

@@ -161,6 +161,16 @@ direct_T = np.linalg.norm(np.asarray(rows_TD), axis=1)
 assert np.allclose(looped_T, mapped_T) and np.allclose(mapped_T, direct_T)
 print(mapped_T)
 
+# %% [markdown]
+# **Random numbers come from a key** that you pass along. The same key gives the same numbers on every machine; new
+# numbers need a new key.
+
+# %%
+key_a, key_b = jax.random.split(jax.random.key(0))
+first, again, other = (jax.random.uniform(k, (3,)) for k in (key_a, key_a, key_b))
+assert (first == again).all() and (first != other).all()
+print(course.sig3(first), course.sig3(other))
+
 # %% [markdown] exercise="rowwise" stars=1 minutes=6 goal="jax"
 # ### From a loop to vmap
 #
@@ -235,6 +245,39 @@ from gptoss_jax.course.architecture import draw_map
 models = {"tiny": TINY, "20b": GPT_OSS_20B, "120b": GPT_OSS_120B}
 fig, alt = draw_map(models)
 course.show(fig, alt=alt, summary="In all three the experts hold most parameters, and a token runs 4 of them a layer.")
+
+# %% [markdown]
+# ## How to read the figures
+#
+# Most figures of this course are grids: layers downwards, experts across, and color for a **magnitude** such as the
+# share of tokens that an expert served (its **load**). An expert is found by its position, never by its color: no
+# palette has 32 colors that everyone can tell apart. Under each figure stands a sentence with the number it shows.
+#
+# As an example, suppose that a router without any preference picks 4 of 32 experts for each of 200 tokens.
+
+# %%
+T, L, E, X = 200, 6, 32, 4
+scores_LTE = jax.random.uniform(key_a, (L, T, E))
+chosen_LTX = np.asarray(jax.lax.top_k(scores_LTE, X)[1])
+load_LE = np.stack([np.bincount(layer.ravel(), minlength=E) for layer in chosen_LTX]) / (T * X)
+assert np.allclose(load_LE.sum(axis=1), 1)
+
+# %%
+fig, ax = course.figure(7, 2.4)
+image = ax.imshow(load_LE * E, vmin=0, aspect="auto")
+ax.set(xlabel="expert", ylabel="layer")
+fig.colorbar(image, label="load, 1 = fair share")
+alt = "Heat map, 6 layers down, 32 experts across; color is the load. It is noise: no row or column stands out."
+course.show(
+    fig, alt=alt, summary=f"Chance alone: loads from {load_LE.min() * E:.2f} to {load_LE.max() * E:.2f} of a fair share"
+)
+
+# %% [markdown] predict="noise"
+# The router above has no preference at all, yet some experts look busier than others. What should you do before you
+# believe a pattern in such a figure?
+#
+# ANSWER: Compare it with what chance gives for the same number of tokens. With 200 tokens the loads scatter by about
+# a fifth around the fair share. Lessons 12 and 13 put such a baseline beside every claim.
 
 # %% [markdown] exercise="count_experts" stars=2 minutes=8 goal="count"
 # ### Count an expert layer
