@@ -19,6 +19,7 @@ from gptoss_jax.harmony.parse import StreamableParser, StreamState
 from gptoss_jax.harmony.render import response_format
 from gptoss_jax.harmony.repair import Repair
 from gptoss_jax.harmony.tools import ToolDescription, ToolNamespaceConfig
+from gptoss_jax.harmony.view import Transcript
 
 __all__ = [
     "Author",
@@ -42,5 +43,6 @@ __all__ = [
     "TokenLabel",
     "ToolDescription",
     "ToolNamespaceConfig",
+    "Transcript",
     "response_format",
 ]

@@ -194,7 +194,7 @@ class Encoding:
         except UnicodeDecodeError:
             raise
         except ValueError as error:
-            raise HarmonyError(f"Invalid token for decoding: {error}") from None
+            raise HarmonyError(str(error)) from None
 
     def decode_utf8(self, tokens: Sequence[int]) -> str:
         """Text of tokens that are complete characters.

@@ -64,13 +64,11 @@ def _label_well_formed(
     labels = []
     index, in_content = 0, False
     for token in tokens:
-        message = messages[index]
+        m = messages[index]
         in_content = in_content and token not in stops
         marks = () if in_content else control.values()
         part: Part = "special" if token in marks else "content" if in_content else "header"
-        labels.append(
-            TokenLabel(message.author.role.value, message.channel or "", message.recipient or "", part, index)
-        )
+        labels.append(TokenLabel(m.author.role.value, m.channel or "", m.recipient or "", part, index))
         index += token in stops
         in_content = in_content or token == control[render.MESSAGE]
     return labels

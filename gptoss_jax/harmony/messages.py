@@ -117,6 +117,11 @@ class Conversation:
 
     messages: list[Message] = dataclasses.field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        for i, message in enumerate(self.messages):
+            if not isinstance(message, Message):
+                raise FormError(f"messages[{i}]: expected a Message, found {type(message).__name__}")
+
     @classmethod
     def from_messages(cls, messages: Sequence[Message]) -> Self:
         return cls(list(messages))

@@ -133,8 +133,9 @@ class Tokenizer:
         text = _well_formed(text)
         if found := _find_special(text, disallowed):
             raise ValueError(
-                f"text holds the special token {found.group()!r} at character {found.start()}; pass it in "
-                "allowed_special to make it a control token, or disallowed_special=() to spell it out as text"
+                f"Encountered text corresponding to disallowed special token {found.group()!r} at character "
+                f"{found.start()}; pass it in allowed_special to make it a control token, or disallowed_special=() "
+                "to spell it out as text"
             )
         allowed = allowed.intersection(self.special_tokens)
         if not _find_special(text, allowed):
@@ -206,9 +207,11 @@ class Tokenizer:
         try:
             known = operator.index(token) in self._bytes
         except TypeError:
-            raise ValueError(f"token {token!r}{where} is no integer") from None
+            raise ValueError(f"Invalid token for decoding: {token!r}{where} is no integer") from None
         if not known:
-            raise ValueError(f"token {token}{where} is not among the ids 0 .. {self.n_vocab - 1} of {self.name}")
+            raise ValueError(
+                f"Invalid token for decoding: {token}{where} is none of the ids 0 .. {self.n_vocab - 1} of {self.name}"
+            )
 
 
 class StreamingDecoder:

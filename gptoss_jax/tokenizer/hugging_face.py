@@ -79,7 +79,7 @@ def parse_tokenizer_json(data: bytes, where: str) -> Vocabulary:
             raise VocabularyError(f"{where}: added_tokens[{i}] needs 'content' and 'id'") from None
     ranks: dict[bytes, int] = {}
     for spelling, rank in _field(model, "vocab", dict, where, "model.").items():
-        if special.get(spelling) == rank:
+        if spelling in special and special[spelling] == rank:
             continue
         try:
             ranks[bytes(map(values.__getitem__, spelling))] = int(rank)
