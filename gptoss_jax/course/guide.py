@@ -31,7 +31,8 @@ def times(lessons: list[source.Source]) -> str:
     """One row a lesson: minutes to read, to solve, seconds to run."""
     head = "| lesson | title | minutes | of these for exercises | seconds to run |\n| --- | --- | --- | --- | --- |"
     rows = [
-        f"| {s.number} | [{s.title}](../notebooks/{s.name}) | {s.minutes} | {sum(t.minutes for t in s.tasks)} | {s.seconds} |"
+        f"| {s.number} | [{s.title}](../notebooks/{s.name}) | {s.minutes} | {sum(t.minutes for t in s.tasks)} "
+        f"| {s.seconds} |"
         for s in lessons
     ]
     return "\n".join([head, *rows])

@@ -115,6 +115,10 @@ def _versions() -> list[str]:
     """Installed versions of what the lessons stand on; LessonError where one is missing or out of range."""
     from packaging.requirements import Requirement
 
+    import gptoss_jax
+
+    if not hasattr(gptoss_jax, "__version__"):
+        raise LessonError(f"{gptoss_jax.__path__[0]!r} hides the installed package; rename it and restart the kernel")
     try:
         needs = importlib.metadata.requires("gptoss-jax") or []
     except importlib.metadata.PackageNotFoundError:

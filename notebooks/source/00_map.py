@@ -214,8 +214,8 @@ assert round(large.total / 1e9, 1) == 116.8
 
 # %%
 by_hand = 0
-for layer in range(24):
-    for expert in range(32):
+for _layer in range(24):
+    for _expert in range(32):
         by_hand += 2 * 2880 * 2880 + 2 * 2880  # up: gate and value
         by_hand += 2880 * 2880 + 2880  # down
 assert by_hand == count.experts
@@ -249,7 +249,7 @@ course.show(fig, alt=alt, summary="In all three the experts hold most parameters
 # %% [markdown]
 # ## How to read the figures
 #
-# Most figures of this course are grids: layers downwards, experts across, and color for a **magnitude** such as the
+# Most figures of this course are grids: layers downwards, experts across, and color for a *magnitude* such as the
 # share of tokens that an expert served (its **load**). An expert is found by its position, never by its color: no
 # palette has 32 colors that everyone can tell apart. Under each figure stands a sentence with the number it shows.
 #
@@ -282,7 +282,7 @@ course.show(
 # %% [markdown] exercise="count_experts" stars=2 minutes=8 goal="count"
 # ### Count an expert layer
 #
-# Write `expert_parameters(hidden, width, experts)`: how many parameters the experts of **one layer** have, biases
+# Write `expert_parameters(hidden, width, experts)`: how many parameters the experts of *one layer* have, biases
 # included. `hidden` is D, `width` is F: the matrix up maps D to 2F, the matrix down maps F to D.
 
 
