@@ -38,7 +38,7 @@ from gptoss_jax.tracing import Trace, TraceError
 PAGE_FORMAT = "gptoss-jax explorer"
 PAGE_VERSION = 1
 
-STYLES = ("theme.css", "layout.css", "parts.css")
+STYLES = ("theme.css", "layout.css", "tokens.css", "tables.css", "parts.css")
 # In the order in which they are read: a module uses what stands before it.
 SCRIPTS = (
     "text.js",
@@ -181,7 +181,9 @@ def _require_comparable(a: Trace, b: Trace) -> None:
     differs = np.flatnonzero(a.tokens != b.tokens)
     if len(differs):
         t = int(differs[0])
-        raise TraceError(f"the traces hold different tokens: ids {a.tokens[t]} and {b.tokens[t]} at position {t}; {advice}")
+        raise TraceError(
+            f"the traces hold different tokens: ids {a.tokens[t]} and {b.tokens[t]} at position {t}; {advice}"
+        )
 
 
 def _packed(trace: Trace) -> dict[str, Any]:

@@ -52,8 +52,18 @@ class TokenCard {
         rows.append(row);
       });
     }
-    this.table = el("table", { class: "experts" }, el("caption", { class: "unseen" }, "Experts and weights by layer"), el("thead", {}, head), rows);
-    this.scroller = el("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Experts of the token, by layer" }, this.table);
+    this.table = el(
+      "table",
+      { class: "experts" },
+      el("caption", { class: "unseen" }, "Experts and weights by layer"),
+      el("thead", {}, head),
+      rows,
+    );
+    this.scroller = el(
+      "div",
+      { class: "scroller", tabindex: "0", role: "region", "aria-label": "Experts of the token, by layer" },
+      this.table,
+    );
     body.append(this.facts, this.scroller);
     if (!data.T) body.replaceChildren(el("p", { class: "empty" }, "The trace holds no tokens."));
   }
@@ -64,7 +74,12 @@ class TokenCard {
     const { L, X } = data;
     this.place.textContent = `${t} of ${count(data.T)}`;
     const role = [data.roles[t], data.channels[t]].filter(Boolean).map(visible).join(" · ");
-    const facts = [`id ${data.ids[t]}`, role, data.generated[t] ? "generated" : "prompt", data.special[t] ? "control token" : ""];
+    const facts = [
+      `id ${data.ids[t]}`,
+      role,
+      data.generated[t] ? "generated" : "prompt",
+      data.special[t] ? "control token" : "",
+    ];
     this.facts.replaceChildren(
       el("code", {}, data.hasText ? visible(data.text[t]) || "∅" : "#" + data.ids[t]),
       el("span", {}, facts.filter(Boolean).join(" · ")),
@@ -125,8 +140,17 @@ function tokenLine(data, trace, state, t) {
   for (let x = 0; x < data.X; x++) experts.push(`${trace.experts[at + x]} ${fixed(trace.weights[at + x], 4)}`);
   const where = [data.roles[t], data.channels[t]].filter(Boolean).map(visible).join(" · ");
   const value = metricOf(data, trace, state, t, state.layer);
-  const shown = ["plain", "top1", "expert"].includes(state.metric) || Number.isNaN(value) ? "" : ` · ${METRICS[state.metric].name} ${fixed(value, METRICS[state.metric].digits)}`;
+  const shown =
+    ["plain", "top1", "expert"].includes(state.metric) || Number.isNaN(value)
+      ? ""
+      : ` · ${METRICS[state.metric].name} ${fixed(value, METRICS[state.metric].digits)}`;
   const served = state.expert ? weightOf(data, trace, t, state.expert.layer, state.expert.id) : NaN;
-  const chosen = state.metric !== "expert" || !state.expert ? "" : Number.isNaN(served) ? " · not served by the selected expert" : ` · selected expert ${fixed(served, 4)}`;
-  return `${quoted(data.text[t])} token ${t}${where ? " · " + where : ""} · layer ${state.layer}: ${experts.join(", ")}${shown}${chosen}`;
+  const chosen =
+    state.metric !== "expert" || !state.expert
+      ? ""
+      : Number.isNaN(served)
+        ? " · not served by the selected expert"
+        : ` · selected expert ${fixed(served, 4)}`;
+  const who = `${quoted(data.text[t])} token ${t}${where ? " · " + where : ""}`;
+  return `${who} · layer ${state.layer}: ${experts.join(", ")}${shown}${chosen}`;
 }

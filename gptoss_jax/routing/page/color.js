@@ -32,5 +32,7 @@ const shareIn = ([low, high], value) => (high > low ? (value - low) / (high - lo
 
 // The page's own colors, from the style sheet, for what is drawn on a canvas.
 function themeColor(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  return getComputedStyle(document.documentElement)
+    .getPropertyValue("--" + name)
+    .trim();
 }

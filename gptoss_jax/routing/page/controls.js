@@ -5,7 +5,11 @@ function fillSelect(select, options) {
 }
 
 function buildControls(data, { state, set }) {
-  fillSelect(byId("layer"), Array.from({ length: data.L }, (_, l) => [l, `${l} of 0–${data.L - 1}`]));
+  byId("layer-label").textContent = `Layer, 0–${data.L - 1}`;
+  fillSelect(
+    byId("layer"),
+    Array.from({ length: data.L }, (_, l) => [l, l]),
+  );
   const part = byId("part");
   const group = (kind, label, values) => {
     const names = [...new Set(values)].filter(Boolean).sort();
@@ -33,7 +37,8 @@ function buildControls(data, { state, set }) {
   for (const id of ["metric", "show", "part", "measure"]) {
     byId(id).addEventListener("change", (event) => set({ [id]: event.target.value }));
   }
-  for (const id of ["special", "numbers"]) byId(id).addEventListener("change", (event) => set({ [id]: event.target.checked }));
+  for (const id of ["special", "numbers"])
+    byId(id).addEventListener("change", (event) => set({ [id]: event.target.checked }));
   byId("map-choice").addEventListener("change", (event) => set({ map: event.target.value }));
   byId("trace-choice").addEventListener("change", (event) => set({ trace: Number(event.target.value) }));
   byId("query").addEventListener("input", (event) => set({ query: event.target.value }));
@@ -61,7 +66,11 @@ function metricOptions(data, state) {
     expert: state.expert ? "" : " (select one first)",
     agree: data.traces.length > 1 ? "" : " (needs two traces)",
   };
-  const all = Object.entries(METRICS).map(([key, { name }]) => [key, name + (missing[key] || ""), Boolean(missing[key])]);
+  const all = Object.entries(METRICS).map(([key, { name }]) => [
+    key,
+    name + (missing[key] || ""),
+    Boolean(missing[key]),
+  ]);
   return all.filter(([key]) => key !== "agree" || data.traces.length > 1);
 }
 

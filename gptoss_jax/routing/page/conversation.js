@@ -32,7 +32,13 @@ class Conversation {
       if (t > 0 && data.generated[t] && !data.generated[t - 1]) {
         body.append(el("span", { class: "seam", "aria-hidden": "true" }, "generated from here"));
       }
-      const option = el("span", { id: "t" + t, role: "option", "data-t": t, tabindex: "-1", "aria-selected": "false" });
+      const option = el("span", {
+        id: "t" + t,
+        role: "option",
+        "data-t": t,
+        tabindex: "-1",
+        "aria-selected": "false",
+      });
       option.textContent = visible(data.text[t]) || "∅";
       option.className = data.special[t] ? "token special" : "token";
       this.options.push(option);

@@ -43,8 +43,7 @@ async function readTrace(packed, name) {
 }
 
 const bitsToFlags = (bits, length) => Uint8Array.from({ length }, (_, t) => (bits[t] === "1" ? 1 : 0));
-const named = (coded, length) =>
-  coded ? coded.index.map((i) => coded.names[i]) : new Array(length).fill("");
+const named = (coded, length) => (coded ? coded.index.map((i) => coded.names[i]) : new Array(length).fill(""));
 
 // A message is what the reader of a transcript would call one: from <|start|> to the next <|start|>, or, without
 // control tokens, a run of tokens of one role and channel on one side of the prompt's end.
@@ -78,8 +77,8 @@ async function readData(json) {
   const raw = JSON.parse(json);
   if (raw.format !== PAGE_FORMAT || raw.version !== PAGE_VERSION) {
     throw new Error(
-      `the data in this page is “${raw.format}” version ${raw.version}; its code reads “${PAGE_FORMAT}” version ` +
-        `${PAGE_VERSION}. Write the page again with the gptoss-jax that recorded the trace.`,
+      `the data in this page is “${raw.format}” version ${raw.version}; its code reads “${PAGE_FORMAT}” ` +
+        `version ${PAGE_VERSION}. Write the page again with the gptoss-jax that recorded the trace.`,
     );
   }
   if (typeof DecompressionStream === "undefined") {

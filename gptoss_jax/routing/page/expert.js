@@ -15,7 +15,8 @@ class ExpertCard {
     this.on = { onExpert, onToken, onStep };
     const read = () => {
       const [layer, id] = [Number(this.layer.value), Number(this.id.value)];
-      const fits = (value, box, length) => box.value !== "" && Number.isInteger(value) && value >= 0 && value < length;
+      const fits = (value, box, length) =>
+        box.value !== "" && Number.isInteger(value) && value >= 0 && value < length;
       if (fits(layer, this.layer, data.L) && fits(id, this.id, data.E)) onExpert(layer, id);
     };
     this.layer.addEventListener("change", read);
@@ -36,11 +37,16 @@ class ExpertCard {
   report(report, { layer }) {
     const { data } = this;
     this.served = report.served;
-    const fact = (name, value, note) => el("div", {}, el("dt", {}, name), el("dd", {}, value, note ? el("small", {}, note) : null));
+    const fact = (name, value, note) =>
+      el("div", {}, el("dt", {}, name), el("dd", {}, value, note ? el("small", {}, note) : null));
     const facts = el(
       "dl",
       { class: "facts" },
-      fact("Served", count(report.served.length), ` of ${count(report.n)}, ${percent(report.served.length, report.n)}`),
+      fact(
+        "Served",
+        count(report.served.length),
+        ` of ${count(report.n)}, ${percent(report.served.length, report.n)}`,
+      ),
       fact("Load", fixed(report.load, 2), " × uniform"),
       fact("Mean weight", fixed(report.mean, 3), " when chosen"),
       fact("Rank by load", String(report.rank), ` of ${data.E}`),
@@ -52,28 +58,62 @@ class ExpertCard {
     const step = el(
       "div",
       { class: "joined steps" },
-      el("button", { type: "button", id: "served-previous", onclick: () => this.on.onStep(-1) }, "‹ Previous served"),
+      el(
+        "button",
+        { type: "button", id: "served-previous", onclick: () => this.on.onStep(-1) },
+        "‹ Previous served",
+      ),
       el("button", { type: "button", id: "served-next", onclick: () => this.on.onStep(1) }, "Next served ›"),
     );
-    const tokens = table("Top tokens", "top-tokens", ["Token", "Served", "of", "Mean weight"], report.tokens.slice(0, LISTED), (entry) => [
-      el("button", { type: "button", class: "plain", title: `Go to position ${entry.t}`, onclick: () => this.on.onToken(entry.t) }, el("code", {}, visible(data.text[entry.t]) || "∅")),
-      entry.times,
-      entry.of,
-      fixed(entry.mean, 3),
-    ]);
-    const partners = table("Partners", "partners", ["Expert", "Together", "Share", "Lift"], report.partners.slice(0, LISTED), (entry) => [
-      el("button", { type: "button", class: "plain", onclick: () => this.on.onExpert(layer, entry.id) }, el("b", {}, String(entry.id))),
-      entry.times,
-      fixed(entry.share, 3),
-      fixed(entry.lift, 2),
-    ]);
+    const tokens = table(
+      "Top tokens",
+      "top-tokens",
+      ["Token", "Served", "of", "Mean weight"],
+      report.tokens.slice(0, LISTED),
+      (entry) => [
+        el(
+          "button",
+          {
+            type: "button",
+            class: "plain",
+            title: `Go to position ${entry.t}`,
+            onclick: () => this.on.onToken(entry.t),
+          },
+          el("code", {}, visible(data.text[entry.t]) || "∅"),
+        ),
+        entry.times,
+        entry.of,
+        fixed(entry.mean, 3),
+      ],
+    );
+    const partners = table(
+      "Partners",
+      "partners",
+      ["Expert", "Together", "Share", "Lift"],
+      report.partners.slice(0, LISTED),
+      (entry) => [
+        el(
+          "button",
+          { type: "button", class: "plain", onclick: () => this.on.onExpert(layer, entry.id) },
+          el("b", {}, String(entry.id)),
+        ),
+        entry.times,
+        fixed(entry.share, 3),
+        fixed(entry.lift, 2),
+      ],
+    );
     const chance = data.E > 1 ? fixed((data.X - 1) / (data.E - 1), 3) : "–";
     this.body.replaceChildren(
       facts,
       step,
       tokens,
       partners,
-      el("p", { class: "caption" }, `Share: of this expert’s tokens, also served by the partner (${chance} if sets were random). Lift: 1 if independent.`),
+      el(
+        "p",
+        { class: "caption" },
+        `Share: of this expert’s tokens, also served by the partner (${chance} if sets were random). ` +
+          "Lift: 1 if independent.",
+      ),
     );
   }
 
@@ -84,24 +124,50 @@ class ExpertCard {
     experts.sort((a, b) => b.times - a.times || a.id - b.id);
     const rows = experts.filter((entry) => entry.times > 0).slice(0, LISTED);
     this.body.replaceChildren(
-      el("p", { class: "empty" }, "Pick an expert on the map, in the token’s table, or by number, to light up every token it served."),
+      el(
+        "p",
+        { class: "empty" },
+        "Pick an expert on the map, in the token’s table, or by number, to light up every token it served.",
+      ),
       rows.length
         ? table(`Busiest in layer ${layer}`, "busiest", ["Expert", "Served", "of", "Load ×"], rows, (entry) => [
-            el("button", { type: "button", class: "plain", onclick: () => this.on.onExpert(layer, entry.id) }, el("b", {}, String(entry.id))),
+            el(
+              "button",
+              { type: "button", class: "plain", onclick: () => this.on.onExpert(layer, entry.id) },
+              el("b", {}, String(entry.id)),
+            ),
             entry.times,
             view.n,
             fixed((E * entry.times) / (X * view.n), 2),
           ])
         : "",
-      el("p", { class: "caption" }, view.n ? `${idle} of ${E} experts of layer ${layer} served no token in view.` : "No token is in view."),
+      el(
+        "p",
+        { class: "caption" },
+        view.n ? `${idle} of ${E} experts of layer ${layer} served no token in view.` : "No token is in view.",
+      ),
     );
   }
 }
 
 function table(caption, id, columns, entries, cells) {
   const head = el("tr", {}, ...columns.map((name, i) => el("th", { scope: "col", class: i ? "n" : "" }, name)));
-  const rows = entries.map((entry) => el("tr", {}, ...cells(entry).map((cell, i) => el(i ? "td" : "th", i ? { class: "n" } : { scope: "row" }, typeof cell === "number" ? count(cell) : cell))));
-  return el("table", { class: "list", id }, el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, ...rows));
+  const rows = entries.map((entry) =>
+    el(
+      "tr",
+      {},
+      ...cells(entry).map((cell, i) =>
+        el(i ? "td" : "th", i ? { class: "n" } : { scope: "row" }, typeof cell === "number" ? count(cell) : cell),
+      ),
+    ),
+  );
+  return el(
+    "table",
+    { class: "list", id },
+    el("caption", {}, caption),
+    el("thead", {}, head),
+    el("tbody", {}, ...rows),
+  );
 }
 
 // Per layer: how far the two traces agree. Length shows it, the numbers say it.
@@ -120,8 +186,19 @@ function showAgreement(data, state, view, onLayer) {
   const name = (trace) => [trace.model || "unnamed", trace.dtype].filter(Boolean).join(", ");
   byId("agreement-body").replaceChildren(
     el("p", { class: "token-facts" }, el("span", {}, `A: ${name(a)}. B: ${name(b)}.`)),
-    a.checkpoint !== b.checkpoint || a.model !== b.model ? el("p", { class: "caption" }, "A and B are different checkpoints: expert numbers mean the same only if one was derived from the other.") : "",
-    el("p", { class: "caption" }, `Mean share of experts chosen by both: ${fixed(mean, 4)} over ${plural(data.L, "layer")}; ${fixed(data.X / data.E, 4)} if both were random.`),
+    a.checkpoint !== b.checkpoint || a.model !== b.model
+      ? el(
+          "p",
+          { class: "caption" },
+          "A and B are different checkpoints: expert numbers mean the same only if one was derived from the other.",
+        )
+      : "",
+    el(
+      "p",
+      { class: "caption" },
+      `Mean share of experts chosen by both: ${fixed(mean, 4)} over ${plural(data.L, "layer")}; ` +
+        `${fixed(data.X / data.E, 4)} if both were random.`,
+    ),
     body,
   );
 }

@@ -28,7 +28,16 @@ function toCsv(data, state, view, layers, keep = () => true) {
   const lines = [COLUMNS];
   for (let t = 0; t < data.T; t++) {
     if (!view.mask[t]) continue;
-    const token = [t, data.ids[t], data.hasText ? csvText(data.text[t]) : "", csvName(data.roles[t]), csvName(data.channels[t]), data.generated[t], data.special[t], trace.name].join(",");
+    const token = [
+      t,
+      data.ids[t],
+      data.hasText ? csvText(data.text[t]) : "",
+      csvName(data.roles[t]),
+      csvName(data.channels[t]),
+      data.generated[t],
+      data.special[t],
+      trace.name,
+    ].join(",");
     for (const l of layers) {
       for (let x = 0; x < data.X; x++) {
         if (!keep(t, l, x)) continue;

@@ -53,7 +53,12 @@ class Heatmap {
 
   size() {
     const [w, h] = this.spec.cell(this.host.clientWidth - AXIS.left - AXIS.right);
-    return { w, h, width: AXIS.left + w * this.spec.columns + AXIS.right, height: AXIS.top + h * this.spec.rows + AXIS.bottom };
+    return {
+      w,
+      h,
+      width: AXIS.left + w * this.spec.columns + AXIS.right,
+      height: AXIS.top + h * this.spec.rows + AXIS.bottom,
+    };
   }
 
   draw() {
@@ -66,7 +71,8 @@ class Heatmap {
     const context = this.canvas.getContext("2d");
     context.scale(scale, scale);
     this.paint(context);
-    if (this.cursor && document.activeElement === this.host) this.ring(context, this.cursor, themeColor("ink"), 2, 2);
+    if (this.cursor && document.activeElement === this.host)
+      this.ring(context, this.cursor, themeColor("ink"), 2, 2);
   }
 
   // Also used for the exported picture.
@@ -77,10 +83,15 @@ class Heatmap {
     context.imageSmoothingEnabled = false;
     context.fillStyle = themeColor("cell");
     context.fillRect(AXIS.left, AXIS.top, w * spec.columns, h * spec.rows);
-    if (spec.columns && spec.rows) context.drawImage(this.picture, AXIS.left, AXIS.top, w * spec.columns, h * spec.rows);
+    if (spec.columns && spec.rows)
+      context.drawImage(this.picture, AXIS.left, AXIS.top, w * spec.columns, h * spec.rows);
     context.fillStyle = themeColor("panel");
-    if (w >= 5) for (let c = 1; c < spec.columns; c++) context.fillRect(AXIS.left + c * w - 0.5, AXIS.top, w > 12 ? 1 : 0.5, bottom - AXIS.top);
-    if (h >= 5) for (let r = 1; r < spec.rows; r++) context.fillRect(AXIS.left, AXIS.top + r * h - 0.5, w * spec.columns, h > 10 ? 1 : 0.5);
+    if (w >= 5)
+      for (let c = 1; c < spec.columns; c++)
+        context.fillRect(AXIS.left + c * w - 0.5, AXIS.top, w > 12 ? 1 : 0.5, bottom - AXIS.top);
+    if (h >= 5)
+      for (let r = 1; r < spec.rows; r++)
+        context.fillRect(AXIS.left, AXIS.top + r * h - 0.5, w * spec.columns, h > 10 ? 1 : 0.5);
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.fillStyle = themeColor("muted");
@@ -90,7 +101,14 @@ class Heatmap {
     context.textAlign = "center";
     const columnStep = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].find((step) => step * w >= 26) || 1024;
     for (let c = 0; c < spec.columns; c += columnStep) context.fillText(c, AXIS.left + (c + 0.5) * w, bottom + 10);
-    for (const mark of spec.marks) this.ring(context, mark, themeColor(mark.kind === "picked" ? "accent" : "ink"), mark.kind === "picked" ? 2.5 : 1.5, mark.kind === "picked" ? 2.5 : 0.5);
+    for (const mark of spec.marks)
+      this.ring(
+        context,
+        mark,
+        themeColor(mark.kind === "picked" ? "accent" : "ink"),
+        mark.kind === "picked" ? 2.5 : 1.5,
+        mark.kind === "picked" ? 2.5 : 0.5,
+      );
     if (spec.column != null) {
       context.strokeStyle = themeColor("accent");
       context.lineWidth = 1.5;
@@ -130,8 +148,14 @@ class Heatmap {
     const { row, column } = this.cursor || { row: 0, column: 0 };
     const last = { row: this.spec.rows - 1, column: this.spec.columns - 1 };
     const moves = {
-      ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1], ArrowUp: [row - 1, column], ArrowDown: [row + 1, column],
-      Home: [row, 0], End: [row, last.column], PageUp: [0, column], PageDown: [last.row, column],
+      ArrowLeft: [row, column - 1],
+      ArrowRight: [row, column + 1],
+      ArrowUp: [row - 1, column],
+      ArrowDown: [row + 1, column],
+      Home: [row, 0],
+      End: [row, last.column],
+      PageUp: [0, column],
+      PageDown: [last.row, column],
     };
     if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
@@ -153,6 +177,7 @@ class Heatmap {
     const { w } = this.size();
     const x = AXIS.left + cell.column * w;
     if (x < this.host.scrollLeft + AXIS.left) this.host.scrollLeft = x - AXIS.left - 2 * w;
-    else if (x + w > this.host.scrollLeft + this.host.clientWidth) this.host.scrollLeft = x + 3 * w - this.host.clientWidth;
+    else if (x + w > this.host.scrollLeft + this.host.clientWidth)
+      this.host.scrollLeft = x + 3 * w - this.host.clientWidth;
   }
 }

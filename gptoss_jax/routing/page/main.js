@@ -12,7 +12,10 @@ function start(data) {
 
   const say = (text) => (byId("live").textContent = text);
   const shown = () => pointed ?? state.token;
-  const statusToken = () => (byId("status").textContent = data.T ? tokenLine(data, traceNow(), state, shown()) : "The trace holds no tokens.");
+  const statusToken = () =>
+    (byId("status").textContent = data.T
+      ? tokenLine(data, traceNow(), state, shown())
+      : "The trace holds no tokens.");
 
   const conversation = new Conversation(byId("tokens"), data, {
     onPoint: (t) => point(t),
@@ -29,7 +32,8 @@ function start(data) {
     onClear: () => clearExpert(),
   });
   const heatmap = new Heatmap(byId("map"), {
-    onPick: (row, column) => (state.map === "experts" ? selectExpert(row, column) : goTo(column, { layer: row, reveal: true })),
+    onPick: (row, column) =>
+      state.map === "experts" ? selectExpert(row, column) : goTo(column, { layer: row, reveal: true }),
     onPoint: (row, column, how) => {
       if (row === null) return statusToken();
       const line = cellLine(data, traceNow(), state, view, row, column);
@@ -63,12 +67,22 @@ function start(data) {
     const { digits, name } = METRICS[state.metric];
     const values = Float64Array.from({ length: data.T }, (_, t) => metricOf(data, trace, state, t, state.layer));
     const domain = domainOf(data, trace, state.metric);
-    const exact = state.metric === "agree" ? (value) => `${Math.round(value * data.X)}/${data.X}` : (value) => fixed(value, digits);
+    const exact =
+      state.metric === "agree"
+        ? (value) => `${Math.round(value * data.X)}/${data.X}`
+        : (value) => fixed(value, digits);
     conversation.paint(values, domain, view.mask, exact);
     byId("tokens").classList.toggle("served", state.metric === "expert");
     byId("token-legend").hidden = state.metric === "plain";
-    const where = state.metric === "expert" && state.expert ? `weight of layer ${state.expert.layer} · expert ${state.expert.id}` : `${inner(name)}, layer ${state.layer}`;
-    legend(byId("token-legend"), domain.map((value) => fixed(value, 2)), where);
+    const where =
+      state.metric === "expert" && state.expert
+        ? `weight of layer ${state.expert.layer} · expert ${state.expert.id}`
+        : `${inner(name)}, layer ${state.layer}`;
+    legend(
+      byId("token-legend"),
+      domain.map((value) => fixed(value, 2)),
+      where,
+    );
   }
 
   function render(changed) {
@@ -82,7 +96,8 @@ function start(data) {
     if (any("token")) conversation.select(state.token, { focus: false });
     if (any("show", "part", "special", "trace", "metric", "layer", "expert")) paintTokens();
     if (any("show", "part", "special", "trace", "layer", "expert")) expertCard.show(state, traceNow(), view);
-    if (data.traces.length > 1 && any("show", "part", "special", "layer")) showAgreement(data, state, view, (layer) => set({ layer }));
+    if (data.traces.length > 1 && any("show", "part", "special", "layer"))
+      showAgreement(data, state, view, (layer) => set({ layer }));
     if (any("layer")) tokenCard.showLayer(state.layer, true);
     if (any("query")) find();
     if (any("theme")) drawMap();
@@ -107,7 +122,9 @@ function start(data) {
 
   function stepServed(step) {
     if (!state.expert) return;
-    const served = expertReport(data, traceNow(), view.mask, state.expert.layer, state.expert.id).served.map(({ t }) => t);
+    const served = expertReport(data, traceNow(), view.mask, state.expert.layer, state.expert.id).served.map(
+      ({ t }) => t,
+    );
     const next = step > 0 ? served.find((t) => t > state.token) : served.findLast((t) => t < state.token);
     if (next === undefined) say(step > 0 ? "No later token served." : "No earlier token served.");
     else goTo(next, { focus: document.activeElement?.getAttribute("role") === "option", reveal: true });
@@ -127,7 +144,13 @@ function start(data) {
   }
 
   function showFound() {
-    const text = !state.query ? "" : !hits.length ? "no match" : hit < 0 ? plural(hits.length, "match").replace("matchs", "matches") : `${hit + 1} of ${count(hits.length)}`;
+    const text = !state.query
+      ? ""
+      : !hits.length
+        ? "no match"
+        : hit < 0
+          ? plural(hits.length, "match").replace("matchs", "matches")
+          : `${hit + 1} of ${count(hits.length)}`;
     byId("found").textContent = text;
     byId("find-previous").disabled = byId("find-next").disabled = !hits.length;
   }
@@ -153,7 +176,9 @@ function start(data) {
     clear: clearExpert,
     served: stepServed,
     metric: () => {
-      const allowed = metricOptions(data, state).filter(([, , disabled]) => !disabled).map(([key]) => key);
+      const allowed = metricOptions(data, state)
+        .filter(([, , disabled]) => !disabled)
+        .map(([key]) => key);
       set({ metric: allowed[(allowed.indexOf(state.metric) + 1) % allowed.length] });
       say("Color: " + METRICS[state.metric].name);
     },
@@ -177,7 +202,14 @@ function start(data) {
   store.onChange(render);
 
   const { model, dtype, recorder } = data.traces[0];
-  const about = [model, dtype, plural(data.T, "token"), plural(data.L, "layer"), `${data.X} of ${data.E} experts per token`, recorder && "recorded by " + (/^\d/.test(recorder) ? "gptoss-jax " : "") + recorder];
+  const about = [
+    model,
+    dtype,
+    plural(data.T, "token"),
+    plural(data.L, "layer"),
+    `${data.X} of ${data.E} experts per token`,
+    recorder && "recorded by " + (/^\d/.test(recorder) ? "gptoss-jax " : "") + recorder,
+  ];
   byId("provenance").textContent = about.filter(Boolean).join(" · ");
   render(new Set(Object.keys(state)));
   if (state.token) conversation.reveal(state.token);

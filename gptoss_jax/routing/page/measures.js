@@ -3,7 +3,11 @@
 
 const METRICS = {
   top1: { name: "Top-1 weight", digits: 4, note: "weight of the first of the chosen experts" },
-  entropy: { name: "Entropy of the chosen", digits: 3, note: "0: one expert has it all; 1: all chosen weigh the same" },
+  entropy: {
+    name: "Entropy of the chosen",
+    digits: 3,
+    note: "0: one expert has it all; 1: all chosen weigh the same",
+  },
   margin: { name: "Margin of the choice", digits: 3, note: "last chosen minus first rejected router logit" },
   expert: { name: "Selected expert’s weight", digits: 4, note: "tokens it served; the others stay blank" },
   agree: { name: "Agreement of A and B", digits: 2, note: "share of the experts chosen by both" },
@@ -81,12 +85,18 @@ const marginText = (value) => (value >= MARGIN_MAX / MARGIN_UNIT ? "≥ " : "") 
 // The chosen metric for one token; `expert` counts in its own layer, the others in layer l.
 function metricOf(data, trace, state, t, l) {
   switch (state.metric) {
-    case "top1": return trace.weights[(t * data.L + l) * data.X];
-    case "entropy": return entropyOf(data, trace, t, l);
-    case "margin": return marginOf(data, trace, t, l);
-    case "agree": return sharedExperts(data, t, l) / data.X;
-    case "expert": return state.expert ? weightOf(data, trace, t, state.expert.layer, state.expert.id) : NaN;
-    default: return NaN;
+    case "top1":
+      return trace.weights[(t * data.L + l) * data.X];
+    case "entropy":
+      return entropyOf(data, trace, t, l);
+    case "margin":
+      return marginOf(data, trace, t, l);
+    case "agree":
+      return sharedExperts(data, t, l) / data.X;
+    case "expert":
+      return state.expert ? weightOf(data, trace, t, state.expert.layer, state.expert.id) : NaN;
+    default:
+      return NaN;
   }
 }
 

@@ -3,7 +3,12 @@
 function legend(host, [low, high], text, unit) {
   const ramp = el("span", { class: "ramp" });
   ramp.style.background = `linear-gradient(to right, ${CIVIDIS.map(cssColor).join(", ")})`;
-  host.replaceChildren(el("span", { class: "legend-name" }, text), el("span", {}, low), ramp, el("span", {}, high + (unit || "")));
+  host.replaceChildren(
+    el("span", { class: "legend-name" }, text),
+    el("span", {}, low),
+    ramp,
+    el("span", {}, high + (unit || "")),
+  );
 }
 
 // What the layer x token map can show: metrics that exist in every layer.
@@ -30,13 +35,19 @@ function overviewOf(data, trace, state, view, shownToken) {
     const idle = view.counts.reduce((sum, times) => sum + (times === 0 ? 1 : 0), 0);
     const what = state.measure === "load" ? "Load: share of the choices" : "Weight: share of the gate mass";
     return {
-      rows: L, columns: E, values, domain: [0, top || 1], marks, column: null,
+      rows: L,
+      columns: E,
+      values,
+      domain: [0, top || 1],
+      marks,
+      column: null,
       cell: (width) => [Math.min(Math.max(width / E, 6), 30), height],
       name: state.measure === "load" ? "load, × uniform" : "weight, × uniform",
       ends: ["0", fixed(top, 1)],
       caption: view.n
-        ? `${what}, in multiples of the uniform one; each row is a layer, each column an expert. Busiest: layer ${Math.floor(most / E)}, ` +
-          `expert ${most % E}, ${count(view.counts[most])} of ${plural(view.n, "token")}. ${count(idle)} of ${count(L * E)} experts idle. ` +
+        ? `${what}, in multiples of the uniform one; each row is a layer, each column an expert. ` +
+          `Busiest: layer ${Math.floor(most / E)}, expert ${most % E}, ${count(view.counts[most])} of ` +
+          `${plural(view.n, "token")}. ${count(idle)} of ${count(L * E)} experts idle. ` +
           "Frames: the experts of the token shown."
         : "No token is in view.",
     };
@@ -49,11 +60,18 @@ function overviewOf(data, trace, state, view, shownToken) {
   }
   const domain = domainOf(data, trace, metric);
   return {
-    rows: L, columns: T, values, domain, marks, column: T ? shownToken : null,
+    rows: L,
+    columns: T,
+    values,
+    domain,
+    marks,
+    column: T ? shownToken : null,
     cell: (width) => [Math.min(Math.max(width / Math.max(T, 1), 3), 30), height],
     name: inner(METRICS[metric].name),
     ends: domain.map((value) => fixed(value, 2)),
-    caption: `${METRICS[metric].name} of every token in every layer: ${METRICS[metric].note}. Tokens out of view are blank.`,
+    caption:
+      `${METRICS[metric].name} of every token in every layer: ${METRICS[metric].note}. ` +
+      "Tokens out of view are blank.",
   };
 }
 
@@ -63,17 +81,22 @@ function cellLine(data, trace, state, view, row, column) {
     const load = view.n ? (data.E * view.counts[i]) / (data.X * view.n) : 0;
     const mean = view.counts[i] ? view.masses[i] / view.counts[i] : NaN;
     return (
-      `Layer ${row} · expert ${column}: served ${count(view.counts[i])} of ${plural(view.n, "token")} (${percent(view.counts[i], view.n)}), ` +
-      `load ${fixed(load, 2)} × uniform, mean weight ${fixed(mean, 3)}`
+      `Layer ${row} · expert ${column}: served ${count(view.counts[i])} of ${plural(view.n, "token")} ` +
+      `(${percent(view.counts[i], view.n)}), load ${fixed(load, 2)} × uniform, mean weight ${fixed(mean, 3)}`
     );
   }
   const metric = mapMetric(state);
   const value = metricOf(data, trace, { ...state, metric }, column, row);
-  return `Layer ${row} · token ${column} ${quoted(data.text[column])}: ${METRICS[metric].name} ${fixed(value, METRICS[metric].digits)}`;
+  const { name, digits } = METRICS[metric];
+  return `Layer ${row} · token ${column} ${quoted(data.text[column])}: ${name} ${fixed(value, digits)}`;
 }
 
 const filterLine = (data, state, view) => {
-  const parts = [state.show === "all" ? "" : state.show, state.part.replace(":", " "), state.special ? "" : "without control tokens"];
+  const parts = [
+    state.show === "all" ? "" : state.show,
+    state.part.replace(":", " "),
+    state.special ? "" : "without control tokens",
+  ];
   const filter = parts.filter(Boolean).join(", ");
   return `${count(view.n)} of ${plural(data.T, "token")} in view${filter ? " (" + visible(filter) + ")" : ""}`;
 };

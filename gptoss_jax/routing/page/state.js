@@ -21,7 +21,8 @@ function createState(data) {
   const listeners = [];
   let writing = "";
 
-  const inside = (value, length, otherwise) => (Number.isInteger(value) && value >= 0 && value < length ? value : otherwise);
+  const inside = (value, length, otherwise) =>
+    Number.isInteger(value) && value >= 0 && value < length ? value : otherwise;
   const oneOf = (value, allowed, otherwise) => (allowed.includes(value) ? value : otherwise);
   const hasMargin = () => data.traces[state.trace].margin !== null;
 
@@ -37,7 +38,11 @@ function createState(data) {
     if (state.metric === "margin" && !hasMargin()) state.metric = "top1";
     if (state.metric === "agree" && data.traces.length < 2) state.metric = "top1";
     state.show = oneOf(state.show, ["all", "prompt", "generated"], "all");
-    const parts = ["", ...data.roles.map((name) => "role:" + name), ...data.channels.map((name) => "channel:" + name)];
+    const parts = [
+      "",
+      ...data.roles.map((name) => "role:" + name),
+      ...data.channels.map((name) => "channel:" + name),
+    ];
     state.part = oneOf(state.part, parts, "");
     state.map = oneOf(state.map, ["experts", "tokens"], "experts");
     state.measure = oneOf(state.measure, ["load", "mass"], "load");

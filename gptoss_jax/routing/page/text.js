@@ -20,7 +20,7 @@ const CONTROL_NAMES = { "\n": "⏎", "\t": "⇥", "\r": "␍" };
 // Characters that cannot be seen, or that reorder their neighbors, shown by name:
 // controls, soft hyphen, zero-width and bidirectional marks, line and paragraph separators, lone surrogates.
 const INVISIBLE =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\p{Cs}]/gu;
 
 function nameOf(character) {
   if (CONTROL_NAMES[character]) return CONTROL_NAMES[character];
@@ -32,7 +32,8 @@ function nameOf(character) {
 
 // On one line; the conversation obeys line feeds after showing them.
 function visible(text) {
-  return text.replace(INVISIBLE, nameOf);
+  const lonely = /^[\u200c\u200d\ufe00-\ufe0f]+$/; // joiners belong to scripts and emoji; alone they are invisible
+  return text.replace(lonely.test(text) ? /./g : INVISIBLE, nameOf);
 }
 
 // Quoted, so that leading and trailing spaces can be seen.
