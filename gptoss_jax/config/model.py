@@ -11,6 +11,7 @@ from gptoss_jax.config.spellings import FULL, SLIDING, ConfigError
 
 LayerType = Literal["sliding_attention", "full_attention"]
 MXFP4_GROUP = 32  # values that share one scale: OCP MX v1.0, FACTS 4.1
+MAX_LAYERS = 10_000  # beyond any model; a corrupt number must not fill the memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ class ModelConfig:
     pad_token_id: int = 199_999
 
     def __post_init__(self) -> None:
+        if not isinstance(self.num_layers, int) or not 0 < self.num_layers <= MAX_LAYERS:
+            raise ConfigError(f"num_layers must be an integer in 1 .. {MAX_LAYERS}, not {self.num_layers!r}")
         if not self.layer_types:  # the published models: even layers slide (FACTS 1.1)
             object.__setattr__(self, "layer_types", tuple((SLIDING, FULL)[i % 2] for i in range(self.num_layers)))
         if not self.num_tokens:

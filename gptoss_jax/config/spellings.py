@@ -1,5 +1,6 @@
 """The two spellings of ``config.json``: Hugging Face (FACTS 1.2) and OpenAI's original (FACTS 1.1)."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,9 @@ _SAME_NAME = "vocab_size hidden_size intermediate_size head_dim num_attention_he
 def from_original(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `ModelConfig` from an ``original/config.json``."""
     factor, context = _need(fields, "rope_scaling_factor"), _need(fields, "initial_context_length")
+    for key in ("rope_scaling_factor", "initial_context_length"):
+        if not isinstance(fields[key], int | float) or not math.isfinite(fields[key]) or fields[key] > 1e9:
+            raise ConfigError(f"{key} must be a positive number, not {fields[key]!r}")
     return dict(
         num_layers=_need(fields, "num_hidden_layers"),
         num_experts=_need(fields, "num_experts"),
@@ -121,7 +125,14 @@ def from_original(fields: Mapping[str, Any]) -> dict[str, Any]:
 def from_hf(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `ModelConfig` from a Hugging Face ``config.json``, transformers 5's spelling included."""
     # transformers 5 renames rope_scaling and moves rope_theta into it (FACTS 1.2)
-    rope = dict(fields.get("rope_parameters") or fields.get("rope_scaling") or {})
+    if not {"rope_parameters", "rope_scaling"} & fields.keys():
+        raise ConfigError("field 'rope_scaling' (transformers 5: 'rope_parameters') is missing")
+    rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise ConfigError(f"rope_scaling must be an object, not {rope!r}")
+    layer_types = fields.get("layer_types") or []
+    if not isinstance(layer_types, list):
+        raise ConfigError(f"layer_types must be a list, not {layer_types!r}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "yarn":
         if rope.get("truncate") is not False:
@@ -155,7 +166,7 @@ def from_hf(fields: Mapping[str, Any]) -> dict[str, Any]:
         num_experts=_need(fields, "num_local_experts"),
         experts_per_token=fields.get("num_experts_per_tok") or _need(fields, "experts_per_token"),
         **{key: _need(fields, key) for key in _SAME_NAME.split()},
-        layer_types=tuple(fields.get("layer_types") or ()),
+        layer_types=tuple(layer_types),
         rope_theta=rope.get("rope_theta") or _need(fields, "rope_theta"),
         **yarn,
         **{ours: fields[theirs] for theirs, ours in optional.items() if fields.get(theirs) is not None},
