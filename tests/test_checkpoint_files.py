@@ -254,3 +254,47 @@ def test_file_cut_after_it_was_opened(folder):
         file.truncate(tensor.start + 10)
     with pytest.raises(CheckpointError, match=r"ends inside 'model.layers.0.self_attn.q_proj.weight'"):
         tensor.read_into(np.empty(tensor.nbytes, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spelling", "field", "value"),
+    [
+        ("huggingface", "rope_scaling", "yarn"),
+        ("huggingface", "rope_scaling", [1]),
+        ("huggingface", "layer_types", 4),
+        ("huggingface", "num_hidden_layers", "24"),
+        ("original", "num_hidden_layers", None),
+        ("original", "num_hidden_layers", 10**15),
+        ("original", "initial_context_length", "4096"),
+        ("original", "rope_scaling_factor", float("inf")),
+        ("original", "vocab_size", 320.0),
+    ],
+)
+def test_config_value_of_a_wrong_kind(folder, original, spelling, field, value):
+    path = (folder if spelling == "huggingface" else original) / "config.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {field: value}))
+    refused(path.parent, "config.json", field.removesuffix("_scaling_factor").replace("num_hidden_", "num_"))
+
+
+def test_config_without_rope(folder):
+    """Plain rotary embedding must not be what a lost field silently gives."""
+    fields = json.loads((folder / "config.json").read_text())
+    del fields["rope_scaling"]
+    (folder / "config.json").write_text(json.dumps(fields))
+    refused(folder, "config.json", "rope_scaling", "missing")
+
+
+def test_random_damage_to_a_header_is_always_an_error_of_ours(folder):
+    """Flipped bytes: opened because nothing that counts was hit, or refused with the file's name."""
+    blob = (folder / FILE).read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(blob)
+        for at in random.integers(0, 4072, random.integers(1, 6)):
+            damaged[at] = random.integers(0x20, 0x7F)
+        (folder / FILE).write_bytes(damaged)
+        try:
+            open_checkpoint(folder)
+        except CheckpointError as error:
+            assert FILE in str(error) or "index" in str(error) or "tensor" in str(error)
