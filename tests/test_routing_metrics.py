@@ -1,8 +1,11 @@
 """Every metric against loops over tokens and experts, and the invariants of its definition."""
 
+import importlib.util
+import time
 from collections import Counter
 from itertools import combinations, pairwise
 from math import comb, log
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -605,3 +608,18 @@ def test_intervals_hold_the_truth_and_documents_widen_them():
     assert spread(tight) > 2 * spread(loose)
     by_document = metrics.domain_information(ids, labels.tolist(), 6, groups=groups, resamples=100)
     assert by_document.value[0] <= by_document.baseline_range[1, 0]
+
+
+@pytest.mark.slow
+def test_all_metrics_of_the_largest_trace_take_less_than_two_seconds():
+    path = Path(__file__).parents[1] / "benchmarks" / "routing.py"
+    spec = importlib.util.spec_from_file_location("benchmark_routing", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    a, b = (benchmark.random_trace(4096, 36, 128, 4, seed) for seed in (0, 1))
+    b = type(a)(a.tokens, b.experts, b.weights, b.num_experts, b.router_logits, model=a.model)
+    asked = benchmark.questions(a, b)
+    start = time.process_time()  # this process alone: other work on the machine does not count
+    for ask in asked.values():
+        ask()
+    assert time.process_time() - start < 2

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from gptoss_jax.routing.figures.drawing import FigureError, many, near, need, spoken
+from gptoss_jax.routing.figures.drawing import FigureError, ink_on, many, near, need, spoken
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,10 +30,8 @@ def visible(text: str) -> str:
 
 
 def _colors(value: float) -> str:
-    r, g, b, _ = mpl.colormaps["cividis"](value)
-    dark = 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.45
-    background = "#" + "".join(f"{round(255 * c):02x}" for c in (r, g, b))
-    return f"background:{background};color:{'#fff' if dark else '#000'}"
+    ground = mpl.colormaps["cividis"](float(value))[:3]
+    return f"background:#{''.join(f'{round(255 * c):02x}' for c in ground)};color:{ink_on(ground)}"
 
 
 def token_text(
@@ -86,8 +84,9 @@ def token_text(
         f'<span style="{_colors(1)};padding:0 6px">{near(top)}</span></div>'
     )
     html = (
-        f'<div role="list" aria-label="{escape(summary, quote=True)}" style="font-family:monospace;line-height:1.7;'
-        f'white-space:pre-wrap;overflow-wrap:anywhere">{scale}{body}</div>'
+        f'<div style="font-family:monospace;line-height:1.7">{scale}'
+        f'<div role="list" aria-label="{escape(summary, quote=True)}" '
+        f'style="white-space:pre-wrap;overflow-wrap:anywhere">{body}</div></div>'
     )
     return Markup(html, summary)
 
@@ -105,7 +104,8 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], su
         + "</tr>"
         for row in rows
     )
-    html = f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    title = f'<caption style="white-space:nowrap;text-align:left">{escape(caption)}</caption>'
+    html = f"<table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
     return Markup(html, summary)
 
 
