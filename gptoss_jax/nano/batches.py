@@ -18,6 +18,8 @@ import numpy as np
 from gptoss_jax.nano import corpus, dialogs
 from gptoss_jax.nano.rendering import Codec
 
+LEARNED = 0.6  # at most this share of a conversation row's tokens is the assistant's: the rest of a batch needs no logits
+
 
 class Batch(NamedTuple):
     """Packed rows.
@@ -26,13 +28,13 @@ class Batch(NamedTuple):
       tokens: int32 [B, T + 1].
       weights: float32 [B, T], loss weight of the token that follows each position.
       segments: int32 [B, T], conversation within its row, -1 for padding.
-      text_rows: rows at the top that hold running text.
+      wanted: int32 [N], positions of the flattened batch that bear a weight, filled up with some that bear none.
     """
 
     tokens: np.ndarray
     weights: np.ndarray
     segments: np.ndarray
-    text_rows: int
+    wanted: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,21 +65,22 @@ class Batches:
         B, T = self.rows, self.length
         tokens = np.full((B, T + 1), self.codec.pad, np.int32)
         weights, segments = np.zeros((B, T + 1), np.float32), np.full((B, T + 1), -1, np.int32)
-        text_rows = round(B * self.text_share)
+        text_rows = self.text_rows
         names = list(self.texts)
-        first = rng.randrange(len(names))
-        for row in range(text_rows):  # domains take turns, so that every batch holds nearly all of them
-            ids = self.texts[names[(first + row) % len(names)]]
+        order = rng.sample(names, len(names))
+        for row in range(text_rows):
+            ids = self.texts[order[row % len(names)]]
             at = rng.randrange(len(ids) - T)
             tokens[row], weights[row], segments[row] = ids[at : at + T + 1], 1, 0
         used, count = np.zeros(B, int), np.zeros(B, int)
-        misses = 0
+        misses, room = 0, round(LEARNED * (B - text_rows) * T)
         while misses < 4 and text_rows < B:
             ids, loss = self.codec.training(dialogs.conversation(rng))
             fits = [row for row in range(text_rows, B) if used[row] + len(ids) <= T + 1]
-            if not fits:
+            if not fits or sum(loss) > room:
                 misses += 1
                 continue
+            room -= sum(loss)
             row, at = fits[0], used[fits[0]]
             tokens[row, at : at + len(ids)] = ids
             weights[row, at : at + len(ids)] = np.asarray(loss) * self.dialog_weight
@@ -85,7 +88,14 @@ class Batches:
             used[row] += len(ids)
             count[row] += 1
         # a position predicts the next token: it bears that token's weight, and its own segment
-        return Batch(tokens, weights[:, 1:], segments[:, :T], text_rows)
+        weights = weights[:, 1:]
+        wanted = np.argsort(weights.reshape(-1) == 0, kind="stable")[: text_rows * T + round(LEARNED * (B - text_rows) * T)]
+        return Batch(tokens, weights, segments[:, :T], wanted.astype(np.int32))
+
+    @property
+    def text_rows(self) -> int:
+        """Rows at the top that hold running text."""
+        return round(self.rows * self.text_share)
 
 
 def tokenize(folder: Path, codec: Codec) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:

@@ -367,10 +367,10 @@ def conversation(rng: random.Random) -> Dialog:
 
     Earlier turns have lost their analysis, as the Harmony renderer drops it.
     """
-    effort = rng.choices(EFFORTS, (1, 1, 1.5))[0]
+    effort = rng.choices(EFFORTS, (1, 1, 2))[0]
     turns = rng.choices((1, 2, 3), (80, 15, 5))[0]
     messages: list[Message] = []
-    tools = rng.random() < 0.2
+    tools = rng.random() < 0.08
     for turn in range(turns):
         if rng.random() < 0.05:
             task, (given, said, answer) = "greet", greet(rng, effort)
@@ -384,7 +384,7 @@ def conversation(rng: random.Random) -> Dialog:
             said = [message for message in said if message.channel != "analysis"]
         prompt = len(messages)
         messages += said
-    head = [system(rng, effort, tools, 0.3), *([Message("developer", TOOLS)] if tools else [])]
+    head = [system(rng, effort, tools, 0.1), *([Message("developer", TOOLS)] if tools else [])]
     return Dialog(task, effort, (*head, *messages), answer, len(head) + prompt)
 
 

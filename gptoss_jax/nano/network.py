@@ -189,7 +189,7 @@ class Output(NamedTuple):
     """What the training forward pass returns.
 
     Attributes:
-      logits: float32 [B, T, V].
+      logits: float32 [B, T, V], or [N, V] of the wanted positions.
       experts: int32 [L, B * T, X]; E where the token is padding.
       load: float32 [L, E], share of the pairs that each expert served.
       balance: float32 [L], load-balancing loss of each layer, 1 where the load is even.
@@ -202,7 +202,14 @@ class Output(NamedTuple):
 
 
 def forward(
-    params: Params, tokens_BT: Any, segment_BT: Any, config: ModelConfig, dtype: Any, tile: int, load_LE: Any = None
+    params: Params,
+    tokens_BT: Any,
+    segment_BT: Any,
+    config: ModelConfig,
+    dtype: Any = jnp.float32,
+    tile: int = 64,
+    load_LE: Any = None,
+    wanted_N: Any = None,
 ) -> Output:
     """Logits and routing of packed rows.
 
@@ -214,6 +221,8 @@ def forward(
       dtype: of the activations.
       tile: rows that share one expert's weights.
       load_LE: each expert's share of the work in recent batches, for the balance; this batch's own if None.
+      wanted_N: positions of the flattened batch whose logits are returned, as the unembedding is the costliest matrix;
+        all of them if None.
     """
     B, T = tokens_BT.shape
     positions = jnp.broadcast_to(jnp.arange(T), (B, T))
@@ -241,6 +250,8 @@ def forward(
         loads.append(load)
         balance.append(config.num_experts * jnp.sum((load if load_LE is None else load_LE[i]) * prob))
     x = rms_norm(x, params["norm.scale"], config.rms_norm_eps)
+    if wanted_N is not None:
+        x = x.reshape(B * T, -1)[wanted_N]
     logits = linear(x, params["unembedding.weight"]).astype(jnp.float32)
     return Output(logits, jnp.stack(chosen), jnp.stack(loads), jnp.stack(balance))
 

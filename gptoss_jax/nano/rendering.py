@@ -1,85 +1,87 @@
-"""Conversations as token ids with a loss weight for every token."""
+"""The generator's conversations as Harmony, and Harmony as token ids with a loss mask: the package's own renderer."""
 
-import functools
-import json
-from pathlib import Path
+import os
 
-import tiktoken
+from gptoss_jax.harmony import (
+    Author,
+    Conversation,
+    DeveloperContent,
+    Encoding,
+    Message,
+    ReasoningEffort,
+    RenderConversationConfig,
+    Role,
+    SystemContent,
+    ToolDescription,
+)
+from gptoss_jax.nano import dialogs
+from gptoss_jax.tokenizer import Tokenizer
 
-from gptoss_jax.nano.dialogs import Dialog, Message
-from gptoss_jax.nano.vocabulary import byte_letters
+KEEP_ANALYSIS = RenderConversationConfig(auto_drop_analysis=False)
+CALCULATOR = "functions.calc"
+
+
+def system_message(effort: str) -> Message:
+    """The short system message of the built-in model: ``Reasoning: high`` and nothing else."""
+    short = SystemContent(model_identity=None, knowledge_cutoff=None, channel_config=None)
+    content = short.with_reasoning_effort(ReasoningEffort(effort.capitalize()))
+    return Message.from_role_and_content(Role.SYSTEM, content)
+
+
+def developer_message() -> Message:
+    """Offers the calculator."""
+    schema = {"type": "object", "properties": {"expr": {"type": "string"}}, "required": ["expr"]}
+    tool = ToolDescription("calc", "Evaluates arithmetic.", schema)
+    return Message.from_role_and_content(Role.DEVELOPER, DeveloperContent().with_function_tools([tool]))
+
+
+def tool_message(answer: str) -> Message:
+    """What the calculator sends back."""
+    author = Author(Role.TOOL, CALCULATOR)
+    return Message.from_author_and_content(author, answer).with_recipient("assistant").with_channel("commentary")
+
+
+def to_harmony(messages: tuple[dialogs.Message, ...]) -> Conversation:
+    """Messages of the generator as a Harmony conversation."""
+    return Conversation([_message(message) for message in messages])
+
+
+def _message(message: dialogs.Message) -> Message:
+    if message.role == CALCULATOR:
+        return tool_message(message.text)
+    out = Message.from_role_and_content(Role(message.role), message.text)
+    out.channel, out.recipient = message.channel or None, message.recipient or None
+    if message.recipient:
+        out.content_type = "<|constrain|>json"
+    return out
 
 
 class Codec:
-    """Encodes text and conversations with a vocabulary file.
+    """Ids of text and conversations, with the tokenizer in a file or folder.
 
     Args:
-      path: ``tokenizer.json``.
+      path: ``tokenizer.json``, or a folder that holds it.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path}
-
-    @functools.cached_property
-    def _encoding(self) -> tiktoken.Encoding:
-        fields = json.loads(self.path.read_text(encoding="utf-8"))
-        byte = {letter: value for value, letter in byte_letters().items()}
-        ranks = {bytes(byte[c] for c in spelled): i for spelled, i in fields["model"]["vocab"].items()}
-        special = {entry["content"]: entry["id"] for entry in fields["added_tokens"]}
-        pattern = fields["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
-        return tiktoken.Encoding("nano", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
-
-    def encode(self, text: str) -> list[int]:
-        return self._encoding.encode_ordinary(text)
-
-    def decode(self, ids: list[int]) -> str:
-        return self._encoding.decode(ids)
-
-    def special(self, name: str) -> int:
-        return self._encoding._special_tokens[f"<|{name}|>"]
+    def __init__(self, path: str | os.PathLike[str]):
+        self.tokenizer = Tokenizer.from_file(path)
+        self.encoding = Encoding(self.tokenizer)
 
     @property
-    def pad(self) -> int:
-        return self.special("endoftext")
+    def padding(self) -> int:
+        """The id that fills rows."""
+        return self.tokenizer.special_tokens["<|endoftext|>"]
 
-    def message(self, message: Message, end: str) -> tuple[list[int], int]:
-        """Ids of one message, and how many of them form ``<|start|>role``."""
-        ids = [self.special("start"), *self.encode(message.role)]
-        head = len(ids)
-        if message.recipient:
-            ids += self.encode(f" to={message.recipient}")
-        if message.channel:
-            ids += [self.special("channel"), *self.encode(message.channel)]
-        if message.role == "assistant" and message.recipient:
-            ids += [*self.encode(" "), self.special("constrain"), *self.encode("json")]
-        return [*ids, self.special("message"), *self.encode(message.text), self.special(end)], head
+    def encode(self, text: str) -> list[int]:
+        """Ids of ordinary text."""
+        return self.tokenizer.encode_ordinary(text)
 
-    def training(self, dialog: Dialog) -> tuple[list[int], list[int]]:
-        """Ids, and 1 for every token that the assistant writes after the prompt, 0 for the others.
+    def training(self, dialog: dialogs.Dialog) -> tuple[list[int], list[bool]]:
+        """Ids of a whole conversation, and which of them the assistant writes in its last turn."""
+        return self.encoding.render_conversation_for_training_with_mask(
+            to_harmony(dialog.messages), KEEP_ANALYSIS, train_on="last_turn"
+        )
 
-        The assistant goes on after its own analysis, so the next ``<|start|>assistant`` is its own work too; after a
-        prompt or a tool's answer it is given.
-        """
-        ids: list[int] = []
-        loss: list[int] = []
-        own = False
-        for i, message in enumerate(dialog.messages):
-            last = i == len(dialog.messages) - 1
-            call = message.role == "assistant" and bool(message.recipient)
-            piece, head = self.message(message, "call" if call else "return" if last else "end")
-            learned = i >= dialog.prompt and message.role == "assistant"
-            ids += piece
-            loss += [int(learned and own)] * head + [int(learned)] * (len(piece) - head)
-            own = learned and not call
-        return ids, loss
-
-    def prompt(self, messages: tuple[Message, ...]) -> list[int]:
+    def prompt(self, messages: tuple[dialogs.Message, ...]) -> list[int]:
         """Ids of a conversation so far, up to the ``<|start|>assistant`` that asks for an answer."""
-        ids: list[int] = []
-        for message in messages:
-            call = message.role == "assistant" and bool(message.recipient)
-            ids += self.message(message, "call" if call else "end")[0]
-        return [*ids, self.special("start"), *self.encode("assistant")]
+        return self.encoding.render_conversation_for_completion(to_harmony(messages), Role.ASSISTANT, KEEP_ANALYSIS)

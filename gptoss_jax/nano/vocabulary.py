@@ -6,9 +6,9 @@ are left out on purpose: numbers split into single digits, which written-out ari
 """
 
 import collections
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+
+from gptoss_jax.tokenizer import Tokenizer
 
 FIRST_SPECIAL_O200K = 199_998
 SPECIALS = {
@@ -24,22 +24,9 @@ SPECIALS = {
     "<|endofprompt|>": 200_018,
 }  # the rest of 199,998 .. 200,018 is reserved
 NUM_SPECIALS = 21
-ALWAYS = [
-    "assistant",
-    "user",
-    "system",
-    "developer",
-    "analysis",
-    "final",
-    "comment",
-    "ary",
-    "functions",
-    "json",
-    "Reasoning",
-    "low",
-    "medium",
-    "high",
-]
+ALWAYS = (
+    "assistant user system developer analysis final comment ary functions json Reasoning low medium high".split()
+)
 
 
 def special_tokens() -> dict[str, int]:
@@ -99,63 +86,24 @@ def prune(ranks: Mapping[bytes, int], counts: collections.Counter[int], size: in
     return sorted(kept, key=ranks.__getitem__)
 
 
-def byte_letters() -> dict[int, str]:
-    """The printable letter that stands for each byte in ``tokenizer.json``, as GPT-2 introduced it."""
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = {byte: chr(byte) for byte in visible}
-    hidden = [byte for byte in range(256) if byte not in letters]
-    return letters | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+def tokenizer(tokens: Sequence[bytes]) -> Tokenizer:
+    """The tokenizer of a pruned vocabulary: tokens in the order of their ranks, special tokens behind them."""
+    special = {name: len(tokens) + i for i, name in enumerate(special_tokens())}
+    return Tokenizer({token: i for i, token in enumerate(tokens)}, special, name="nano")
 
 
-def tokenizer_json(tokens: Iterable[bytes], pattern: str) -> dict[str, Any]:
-    """The Hugging Face ``tokenizer.json`` of a pruned vocabulary, special tokens behind the ordinary ones.
-
-    Every pair of tokens whose concatenation is a token is a merge, in the order of the result, which is what encoding
-    by ranks means.
-    """
-    tokens = list(tokens)
-    letters = byte_letters()
-    spell = lambda token: "".join(letters[byte] for byte in token)
-    have, position = set(tokens), {token: i for i, token in enumerate(tokens)}
-    merges = []
-    for token in tokens:
-        splits = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in have and token[i:] in have]
-        merges += [[spell(a), spell(b)] for a, b in sorted(splits, key=lambda s: (position[s[0]], position[s[1]]))]
-    added = [
-        {"id": len(tokens) + i, "content": name, "special": True, "normalized": False}
-        | dict.fromkeys(("lstrip", "rstrip", "single_word"), False)
-        for i, name in enumerate(special_tokens())
-    ]
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
-        "post_processor": level,
-        "decoder": level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": True,
-            "vocab": {spell(token): i for i, token in enumerate(tokens)},
-            "merges": merges,
-        },
-    }
+def o200k_ids(small: Tokenizer) -> list[int]:
+    """The o200k_harmony id of every id of a pruned vocabulary."""
+    big = Tokenizer.o200k_harmony()
+    ordinary = [big.ranks[token] for token in sorted(small.ranks, key=small.ranks.__getitem__)]
+    special = sorted(small.special_tokens, key=small.special_tokens.__getitem__)
+    return ordinary + [big.special_tokens[name] for name in special]
 
 
-def write(path: Any, fields: dict[str, Any]) -> None:
-    """Write ``tokenizer.json`` with one entry a line, so that a change of vocabulary is a readable change."""
-    with open(f"{path}.partial", "w", encoding="utf-8") as file:
-        json.dump(fields, file, ensure_ascii=False, separators=(",", ":"))
-    import os
-
-    os.replace(f"{path}.partial", path)
+def build(texts: Iterable[str], size: int) -> Tokenizer:
+    """Count the o200k tokens of the texts and keep the `size` that serve them best."""
+    big = Tokenizer.o200k_harmony()
+    counts: collections.Counter[int] = collections.Counter()
+    for text in texts:
+        counts.update(big.encode_ordinary(text))
+    return tokenizer(prune(big.ranks, counts, size))
