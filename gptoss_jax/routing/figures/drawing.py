@@ -160,7 +160,7 @@ def write_values(ax: Axes, image: AxesImage, texts: Sequence[Sequence[str]], siz
     """Print a text into each cell, dark on light colors and light on dark ones."""
     array = np.ma.filled(np.ma.asarray(image.get_array()).astype(float), np.nan)
     for (y, x), value in np.ndenumerate(array):
-        ground = image.to_rgba(value)[:3] if np.isfinite(value) else (0.8, 0.8, 0.8)
+        ground = list(image.to_rgba(value)[:3]) if np.isfinite(value) else [0.8, 0.8, 0.8]
         ax.text(x, y, texts[y][x], ha="center", va="center", fontsize=size, color=ink_on(ground))
 
 
