@@ -7,11 +7,27 @@ import string
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import gptoss_jax
+from gptoss_jax.harmony import Encoding, Message
+from gptoss_jax.tokenizer import Tokenizer
 
 WORDS = ["hello", "weather", "Zürich", "東京", "naïve", "e\u0301", "👩‍🚀", "int x;", "a_b-c", "\u202eabc", "π≈3.14"]
 SPECIALS = ["<|start|>", "<|end|>", "<|channel|>", "<|message|>", "<|call|>", "<|constrain|>", "<|endofprompt|>"]
 BLANKS = ["", " ", "  ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u3000"]
+
+
+@pytest.fixture(scope="session")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The official encoding, loaded once."""
+    return official_encoding(tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(scope="session", params=["tiktoken", "scratch"])
+def encoding(request: pytest.FixtureRequest) -> Encoding:
+    """Ours, over either engine."""
+    return Encoding(Tokenizer.o200k_harmony(request.param))
 
 
 def official_encoding(folder: Path) -> Any:
@@ -186,4 +202,48 @@ def readable_message(rng: random.Random) -> dict[str, Any]:
         out["channel"] = rng.choice(["analysis", "commentary", "final", name(rng)])
     if "recipient" in out and rng.random() < 0.5:
         out["content_type"] = rng.choice(["json", "code", "<|constrain|>json"])
+    return out
+
+
+PIECES = [
+    "assistant", "user", "tool", "system", " to=functions.f", "to=x", "analysis", "final", "commentary", "functions.f",
+    "functions.f to=assistant", "user:bob", " json", "json", " ", " code", "I must refuse", " hello world", "\n", "💖",
+    " 🖖", "é", "<|start|>", " Some longer text, with signs.", "python", "all",
+]  # fmt: skip
+
+
+def random_stream(rng: random.Random, encoding: Encoding) -> list[int]:
+    """Control tokens, header words, half characters and unknown ids in any order."""
+    out: list[int] = []
+    control = list(encoding.control.values())
+    for _ in range(rng.randrange(14)):
+        kind = rng.random()
+        if kind < 0.5:
+            out.append(rng.choice(control))
+        elif kind < 0.88:
+            out += encoding.tokenizer.encode_ordinary(rng.choice(PIECES))
+        elif kind < 0.97:
+            out.append(rng.choice([9552, 244, 31446, rng.randrange(201088)]))
+        else:
+            out.append(rng.choice([201088, 10**9, -1, 2**31]))
+    return out
+
+
+def damaged_stream(rng: random.Random, encoding: Encoding) -> list[int]:
+    """Rendered messages with tokens lost, doubled, swapped or cut off."""
+    out: list[int] = []
+    for _ in range(rng.randrange(4)):
+        out += encoding.render(Message.from_dict(readable_message(rng)))
+    for _ in range(rng.randrange(4)):
+        if out:
+            at = rng.randrange(len(out))
+            harm = rng.randrange(4)
+            if harm == 0:
+                del out[at]
+            elif harm == 1:
+                out.insert(at, out[at])
+            elif harm == 2:
+                out.insert(at, rng.choice(list(encoding.control.values())))
+            else:
+                del out[at:]
     return out
