@@ -62,7 +62,7 @@ def open_page(chromium, tmp_path):
         page = context.new_page()
         page.set_default_timeout(20_000)
         if not errors:
-            page.on("console", lambda message: message.type in ("error", "warning") and troubles.append(message.text))
+            page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: (troubles.append("dialog " + dialog.message), dialog.dismiss()))
         page.on(
@@ -70,6 +70,7 @@ def open_page(chromium, tmp_path):
             lambda request: (
                 request.url.split("#")[0] == path.as_uri()
                 or request.url.startswith("blob:")
+            or errors
                 or troubles.append("request " + request.url)
             ),
         )

@@ -65,13 +65,13 @@ def visit(chromium, site):
     """Open a page of the site from disk, with no network; a script error fails the test."""
     contexts, troubles = [], []
 
-    def opened(name, theme="light", width=1280):
+    def opened(name, query="", theme="light", width=1280):
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
         context.set_offline(True)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto((site / name).as_uri())
+        page.goto((site / name).as_uri() + query)
         return page
 
     yield opened
@@ -82,9 +82,11 @@ def visit(chromium, site):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index", "notebooks/00_map", "docs/glossary", "docs/instructor", "docs/troubleshooting"])
+@pytest.mark.parametrize(
+    "name", ["index", "notebooks/00_map", "docs/glossary", "docs/instructor", "docs/troubleshooting"]
+)
 def test_accessibility(visit, axe_source, name, theme):
-    page = visit(f"{name}.html", theme)
+    page = visit(f"{name}.html", theme=theme)
     page.evaluate(axe_source)
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
     found = page.evaluate("tags => axe.run({runOnly: {type: 'tag', values: tags}})", tags)["violations"]
@@ -94,7 +96,7 @@ def test_accessibility(visit, axe_source, name, theme):
 
 @pytest.mark.browser
 def test_search_finds_a_lesson(visit):
-    page = visit("search.html?q=sliding+window")
+    page = visit("search.html", "?q=sliding+window")
     page.wait_for_selector("#search-results li a", timeout=20_000)
     titles = page.locator("#search-results li a").all_inner_texts()
     assert any("Map and set-up" in title for title in titles), titles

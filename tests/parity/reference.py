@@ -88,7 +88,7 @@ def block(x, w, c, sliding):
 def random_block(rng, c):
     """Weights of one block, every number a float32; bytes over all 16 codes, scales in a narrow band."""
     D, F, E, N = c.hidden_size, c.intermediate_size, c.num_experts, c.num_attention_heads
-    n = lambda *shape, std=0.02: (std * rng.standard_normal(shape, np.float32))
+    n = lambda *shape, std=0.02: std * rng.standard_normal(shape, np.float32)
     packed = lambda *shape: rng.integers(0, 256, shape, np.uint8)
     return {
         "attn.norm.scale": 1 + n(D, std=0.1),
