@@ -70,7 +70,7 @@ def open_page(chromium, tmp_path):
             lambda request: (
                 request.url.split("#")[0] == path.as_uri()
                 or request.url.startswith("blob:")
-            or errors
+                or errors
                 or troubles.append("request " + request.url)
             ),
         )

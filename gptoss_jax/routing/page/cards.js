@@ -13,7 +13,7 @@ class TokenCard {
     this.agree = [];
     this.margins = traces.map(() => []);
     this.hasMargin = traces.some((trace) => trace.margin);
-    const head = el("tr", {}, el("th", { scope: "col" }, "Layer"), compare ? el("th", { scope: "col" }, "") : null);
+    const head = el("tr", {}, el("th", { scope: "col" }, "Layer"), compare ? el("th", { scope: "col" }, el("span", { class: "unseen" }, "Trace")) : null);
     for (let x = 0; x < X; x++) head.append(el("th", { scope: "col" }, ["1st", "2nd", "3rd"][x] || x + 1 + "th"));
     if (this.hasMargin) head.append(el("th", { scope: "col", class: "n" }, "Margin"));
     if (compare) head.append(el("th", { scope: "col", class: "n" }, "Both"));

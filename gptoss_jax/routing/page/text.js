@@ -19,8 +19,7 @@ const CONTROL_NAMES = { "\n": "⏎", "\t": "⇥", "\r": "␍" };
 
 // Characters that cannot be seen, or that reorder their neighbors, shown by name:
 // controls, soft hyphen, zero-width and bidirectional marks, line and paragraph separators, lone surrogates.
-const INVISIBLE =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\p{Cs}]/gu;
+const INVISIBLE = /[\p{Cc}\p{Cs}\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/gu;
 
 function nameOf(character) {
   if (CONTROL_NAMES[character]) return CONTROL_NAMES[character];
