@@ -6,7 +6,7 @@ Nothing here imports JAX; the parts are loaded on first use, so that metrics do 
 import importlib
 from typing import Any
 
-_PARTS = ("metrics", "figures", "explorer", "planted", "foreign")
+_PARTS = ("metrics", "figures", "report", "explorer", "planted", "foreign")
 
 __all__ = list(_PARTS)
 
