@@ -127,6 +127,7 @@ def _move(header, name, by):
         (lambda h: _move(h, NAME, -2), ("overlaps",)),
         (lambda h: _move(h, NAME, 2), ("hole",)),
         (lambda h: h[NAME].update(shape=[5]), ("[5]", "10 bytes")),
+        (lambda h: h[NAME].update(shape=[3]), ("[3]", "6 bytes")),
         (lambda h: h[NAME].update(shape=[2**62, 4]), ("data_offsets",)),
         (lambda h: h[NAME].update(shape=[10**30]), ("data_offsets",)),
         (lambda h: h[NAME].update(shape=[-4]), ("shape",)),
