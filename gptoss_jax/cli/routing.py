@@ -142,66 +142,29 @@ def _read_recorded(path: Path) -> "Trace":
 
 
 def _write(options: argparse.Namespace, traces: dict[str, "Trace"]) -> int:
+    from rich.progress import track
+
     from gptoss_jax.routing import metrics
     from gptoss_jax.routing.explorer import explorer
+    from gptoss_jax.routing.report import drawings
 
     options.out.mkdir(parents=True, exist_ok=True)
     figures = options.out / "figures"
     figures.mkdir(exist_ok=True)
-    trace, labels, _ = metrics.join(traces)
+    trace, labels, groups = metrics.join(traces)
     trace.save(options.out / "trace.npz", compact=options.compact)
-    drawings = _drawings(trace)
     if len(traces) > 1:
-        drawings |= _domain_drawings(trace, labels)
         for name, one in traces.items():
             one.save(options.out / f"{name}.npz", compact=options.compact)
-    for name, drawing in drawings.items():
+    rows = []
+    for name, drawing in track(drawings(trace, labels, groups), "Drawing", total=None, transient=True):
         drawing.save(figures / f"{name}.png")
-    rows = [f"## {name}\n\n![{drawing.alt}]({name}.png)\n\n{drawing.summary}\n" for name, drawing in drawings.items()]
+        rows.append(f"## {name}\n\n![{drawing.alt}]({name}.png)\n\n{drawing.summary}\n")
     (figures / "README.md").write_text("# Figures\n\n" + "\n".join(rows), encoding="utf-8")
     explorer(trace, title=f"Experts: {options.out.name}").save(options.out / "explorer.html")
     print(trace)
-    print(f"wrote {options.out / 'trace.npz'}, {len(drawings)} figures in {figures}, {options.out / 'explorer.html'}")
+    print(f"wrote {options.out / 'trace.npz'}, {len(rows)} figures in {figures}, {options.out / 'explorer.html'}")
     return 0
-
-
-def _drawings(trace: "Trace") -> dict[str, Any]:
-    """The figures that every trace allows."""
-    from gptoss_jax.routing import figures, metrics
-
-    load, mass = metrics.load(trace), metrics.mass(trace)
-    top = metrics.first_choice(trace)
-    n = min(len(trace), 64)
-    drawings = {
-        "load": figures.load_map(load.value, len(trace)),
-        "mass": figures.mass_map(mass.value, len(trace)),
-        "tokens": figures.token_layer_map(top.weight[:n], top.expert[:n]),
-        "gate_entropy": figures.layer_spread(
-            metrics.gate_entropy(trace).value, "entropy of the chosen weights", (0, 1)
-        ),
-    }
-    if trace.router_logits is not None and trace.num_experts > trace.experts_per_token:
-        drawings["margin"] = figures.layer_spread(metrics.margins(trace).of_set, "top-k margin", log=True)
-    return drawings
-
-
-def _domain_drawings(trace: "Trace", labels: Sequence[str]) -> dict[str, Any]:
-    """Specialization by domain, layer by layer."""
-    from gptoss_jax.routing import figures, metrics
-
-    share = metrics.domain_specialization(trace, labels)
-    drawings = {}
-    for layer in range(trace.num_layers):
-        drawings[f"domains_{layer:02}"] = figures.specialization_map(
-            share.value[layer],
-            share.names,
-            share.count,
-            trace.experts_per_token,
-            layer,
-            None if share.baseline is None else share.baseline[layer],
-            None if share.baseline_range is None else share.baseline_range[:, layer],
-        )
-    return drawings
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
