@@ -5,6 +5,6 @@
 """
 
 from gptoss_jax.course.display import figure, show, show_shapes, sig3, table
-from gptoss_jax.course.lesson import Lesson, LessonError, start
+from gptoss_jax.course.lesson import Lesson, LessonError, data, start
 
-__all__ = ["Lesson", "LessonError", "figure", "show", "show_shapes", "sig3", "start", "table"]
+__all__ = ["Lesson", "LessonError", "data", "figure", "show", "show_shapes", "sig3", "start", "table"]

@@ -69,6 +69,16 @@ def _load(checkpoint: Path | None, first_layers: int | None) -> tuple[Any, Any]:
     return gj.load(**options) if checkpoint is None else gj.load(checkpoint, **options)
 
 
+def data(name: str) -> Path:
+    """A folder of data that comes with the lessons, such as ``golden``: a small checkpoint with known answers."""
+    folder = Path(__file__).parent / "data" / name
+    if not folder.is_dir():
+        raise LessonError(
+            f"the lessons' data folder {name!r} is missing from {folder.parent}; install the package again"
+        )
+    return folder
+
+
 def start(number: str, *, seconds: int | None = None) -> Lesson:
     """Begin a lesson: check what it stands on, print mode and versions, hand out the model and the checks.
 
