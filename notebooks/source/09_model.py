@@ -168,7 +168,7 @@ def experts_slowly(x_D, layer):
     normed = rms_norm(x_D, mlp.norm.scale[layer], config.rms_norm_eps)
     routing = choose(linear(normed, mlp.router.weight[layer], mlp.router.bias[layer]), config.experts_per_token)
     weights, total = mlp.experts.weights(), 0.0
-    for e, w in zip(routing.experts, routing.weights):
+    for e, w in zip(routing.experts, routing.weights, strict=True):
         total = total + w * expert(normed, weights[layer * config.num_experts + e], config)
     return total, routing
 

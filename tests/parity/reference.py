@@ -1,4 +1,4 @@
-"""One gpt-oss block, and a whole model, in plain NumPy float64: written from the published formulas, not from the package.
+"""One gpt-oss block in plain NumPy float64, written from the published formulas and not from the package.
 
 Weights are a dictionary in OpenAI's original names, without the ``block.N.`` prefix for a block.
 """
