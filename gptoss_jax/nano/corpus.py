@@ -78,7 +78,8 @@ def split(text: str) -> tuple[list[str], list[str]]:
     """
     pieces = blocks(text)
     held = {i for i in range(len(pieces)) if i % HOLD_OUT == HOLD_OUT // 2}
-    runs, run = [], []
+    runs: list[str] = []
+    run: list[str] = []
     for i, piece in enumerate(pieces):
         if i in held:
             runs.append("".join(run))

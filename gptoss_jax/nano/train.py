@@ -1,206 +1,187 @@
-"""Train a small gpt-oss on running text and Harmony conversations."""
+"""Train a small gpt-oss on running text and Harmony conversations, in three phases that share one program.
+
+# level rate, as long as you like; Ctrl-C saves and stops, the same line goes on
+gptoss-jax train --out runs/long --corpus corpus
+# let the rate fall, on a copy; then the same with 4-bit experts, which is what is shipped
+gptoss-jax train --out runs/decayed --from runs/long --corpus corpus --hold 0 --steps 600
+gptoss-jax train --out runs/final --from runs/decayed --corpus corpus --rate 3e-4 --hold 0 --steps 300 --quantize
+gptoss-jax train --out runs/final --export weights
+"""
 
 import argparse
-import csv
 import dataclasses
-import functools
-import json
-import os
+import hashlib
+import signal
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gptoss_jax.config import ModelConfig
-from gptoss_jax.nano import network
-from gptoss_jax.nano.batches import Batches, stream, tokenize
+from gptoss_jax import checkpoint
+from gptoss_jax.nano import optimizer, state
+from gptoss_jax.nano.batches import Batches, tokenize
+from gptoss_jax.nano.corpus import CorpusError
+from gptoss_jax.nano.export import export, from_model
+from gptoss_jax.nano.metrics import Log, draw
+from gptoss_jax.nano.plan import PRESETS, Plan, TrainError, check_resumed
 from gptoss_jax.nano.rendering import Codec
+from gptoss_jax.nano.state import State
 
-COMMON = dict(
-    num_experts=32,
-    vocab_size=4160,
-    num_tokens=4117,
-    head_dim=32,
-    num_key_value_heads=2,
-    sliding_window=64,
-    rope_factor=4.0,
-    rope_original_context=256,
-    max_context=1024,
-    eos_token_id=4100,
-    pad_token_id=4097,
-)
-PRESETS = {
-    "nano": ModelConfig(num_layers=4, hidden_size=128, intermediate_size=64, num_attention_heads=4, **COMMON),
-    "mini": ModelConfig(num_layers=6, hidden_size=192, intermediate_size=96, num_attention_heads=6, **COMMON),
-}
+BUILT_IN = Path(__file__).parent / "weights"
+EVERY = 20  # steps between two lines of the log
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    preset: str = "nano"
-    rows: int = 8
-    length: int = 256
-    text_share: float = 0.375
-    dialog_weight: float = 1.5
-    tile: int = 64
-    seed: int = 0
-    peak: float = 3e-3
-    warmup: int = 100
-    hold: int = 1_000_000
-    steps: int = 1_000_000
-    floor: float = 0.02
-    balance: float = 0.01
-    load_memory: float = 0.98
-    decay: float = 0.05
-    dtype: str = "float32"
-    quantize: bool = False
+def token_cache(corpus: Path, codec: Codec, folder: Path) -> dict[str, np.ndarray]:
+    """The training tokens of every domain, kept beside the state: encoding 46 MB takes a minute."""
+    key = hashlib.sha256(repr(sorted(codec.tokenizer.ranks.items())).encode())
+    for file in sorted(corpus.glob("*.txt.xz")):
+        key.update(file.read_bytes())
+    path = folder / f"tokens-{key.hexdigest()[:12]}.npz"
+    if not path.exists():
+        texts = tokenize(corpus, codec)[0]
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **texts)  # type: ignore[arg-type]
+        partial.replace(path)
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
 
 
-def schedule(plan: Plan):
-    def rate(step):
-        up = jnp.minimum(1.0, (step + 1) / plan.warmup)
-        done = jnp.clip((step - plan.hold) / max(plan.steps - plan.hold, 1), 0, 1)
-        return plan.peak * up * (plan.floor + (1 - plan.floor) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
-
-    return rate
-
-
-def optimizer(plan: Plan):
-    matrices = lambda params: {k: v.ndim - k.startswith("blocks.") - (".experts." in k) >= 2 for k, v in params.items()}
-    return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.scale_by_adam(b1=0.9, b2=0.98, eps=1e-9),
-        optax.add_decayed_weights(plan.decay, matrices),
-        optax.scale_by_learning_rate(schedule(plan)),
-    )
-
-
-def make_step(plan: Plan, config: ModelConfig):
-    opt, dtype = optimizer(plan), jnp.dtype(plan.dtype)
-
-    def loss(params, load, batch):
-        tokens, weights, segments, wanted = batch
-        used = network.quantized(params) if plan.quantize else params
-        out = network.forward(used, tokens[:, :-1], segments, config, dtype, plan.tile, load, wanted)
-        labels, weights = tokens[:, 1:].reshape(-1)[wanted], weights.reshape(-1)[wanted]
-        ce = network.cross_entropy(out.logits, labels) * weights
-        text = wanted < plan_text_rows * plan.length
-        one = lambda mine: jnp.sum(ce * mine) / jnp.maximum(jnp.sum(weights * mine), 1e-9)
-        total = jnp.sum(ce) / jnp.sum(weights) + plan.balance * out.balance.mean()
-        return total, (one(text), one(~text), out.balance, out.load)
-
-    plan_text_rows = round(plan.rows * plan.text_share)
-
-    @functools.partial(jax.jit, donate_argnums=(0,))
-    def step(state, batch):
-        params, moments, load = state
-        (_, (text, dialog, balance, now)), grads = jax.value_and_grad(loss, has_aux=True)(params, load, batch)
-        updates, moments = opt.update(grads, moments, params)
-        load = plan.load_memory * load + (1 - plan.load_memory) * now
-        m = dict(
-            text=text,
-            dialog=dialog,
-            balance=balance.mean(),
-            grad=optax.global_norm(grads),
-            load_min=load.min() * config.num_experts,
-            load_max=load.max() * config.num_experts,
-        )
-        return (optax.apply_updates(params, updates), moments, load), m
-
-    return step
+def first_state(plan: Plan, out: Path, source: Path | None, weights: Path | None) -> State:
+    """The state to go on from: this run's own, another run's, a checkpoint's weights, or random weights."""
+    if (out / state.FILE).exists() or (out / state.BEFORE).exists():
+        old, saved = state.restore(out)
+        check_resumed(saved, plan, int(old.step), str(out / state.FILE))
+    elif source is not None:
+        old, _ = state.restore(source)
+        _check_shapes(plan, old.params, source)
+        old = old._replace(step=np.int32(0))
+    elif weights is not None:
+        model, _ = checkpoint.load(weights, dtype="float32")
+        params = from_model(model)
+        _check_shapes(plan, params, weights)
+        return optimizer.begin(plan, params)
+    else:
+        return optimizer.begin(plan)
+    return jax.tree.map(jnp.asarray, old)
 
 
-def start(plan, config):
-    params = jax.tree.map(jnp.asarray, network.init(config, plan.seed))
-    return (
-        params,
-        optimizer(plan).init(params),
-        jnp.full((config.num_layers, config.num_experts), 1 / config.num_experts),
-    )
+def _check_shapes(plan: Plan, params: dict[str, Any], where: Path) -> None:
+    wanted = {name: value.shape for name, value in optimizer.begin(plan).params.items()}
+    for name, shape in wanted.items():
+        found = params[name].shape if name in params else None
+        if found != shape:
+            raise TrainError(f"{where}: {name} is {found}, preset {plan.preset!r} needs {shape}; choose its preset")
 
 
-def save(path: Path, plan, step, state):
-    leaves = {f"leaf{i:03}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
-    tmp = path.with_suffix(".partial")
-    with open(tmp, "wb") as f:
-        np.savez(f, step=step, plan=json.dumps(dataclasses.asdict(plan)), **leaves)
-        f.flush()
-        os.fsync(f.fileno())
-    if path.exists():
-        os.replace(path, path.with_suffix(".previous"))
-    os.replace(tmp, path)
+class Stop:
+    """Whether someone asked to stop: Ctrl-C, a termination signal, or the clock."""
+
+    def __init__(self, minutes: float | None):
+        self.asked = False
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+
+    def __bool__(self) -> bool:
+        return self.asked or (self._end is not None and time.monotonic() >= self._end)
 
 
-def restore(path: Path, state):
-    with np.load(path) as f:
-        leaves, tree = jax.tree.flatten(state)
-        return int(f["step"]), jax.tree.unflatten(tree, [jnp.asarray(f[f"leaf{i:03}"]) for i in range(len(leaves))])
+def run(plan: Plan, batches: Batches, now: State, out: Path, *, minutes: float | None = None, save_every: float = 180):
+    """Train from `now` to the plan's last step, or until asked to stop; the state is saved on the way and at the end.
 
+    Args:
+      plan: what to do.
+      batches: where data comes from; a batch depends on its number alone.
+      now: state to begin with.
+      out: folder of the run.
+      minutes: stop after so long.
+      save_every: seconds between saves.
 
-def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--out", type=Path, required=True)
-    ap.add_argument("--from", dest="source", type=Path)
-    ap.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
-    ap.add_argument("--vocab", type=Path, default=Path("runs/tokenizer.json"))
-    ap.add_argument("--minutes", type=float, default=1e9)
-    ap.add_argument("--workers", type=int, default=0)
-    ap.add_argument("--stop", type=int)
-    for f in dataclasses.fields(Plan):
-        ap.add_argument(
-            "--" + f.name.replace("_", "-"),
-            type=(lambda s: s == "True") if f.type is bool else f.type,
-            default=f.default,
-        )
-    a = ap.parse_args()
-    plan = Plan(**{f.name: getattr(a, f.name) for f in dataclasses.fields(Plan)})
-    config = PRESETS[plan.preset]
-    a.out.mkdir(parents=True, exist_ok=True)
-    codec = Codec(a.vocab)
-    cache = a.out.parent / "tokens.npz"
-    if not cache.exists():
-        np.savez(cache, **tokenize(a.corpus, codec)[0])
-    texts = dict(np.load(cache))
-    batches = Batches(texts, codec, plan.rows, plan.length, plan.text_share, plan.dialog_weight, plan.seed)
-    state, first = start(plan, config), 0
-    ck = a.out / "state.npz"
-    src = ck if ck.exists() else a.source
-    if src:
-        first, state = restore(src, state)
-        print("resumed at", first, flush=True)
-    print(plan, sum(x.size for x in state[0].values()), flush=True)
-    step_fn = make_step(plan, config)
-    t0 = t1 = time.time()
-    last_save = t0
-    stop = min(a.stop or plan.steps, plan.steps)
-    log = open(a.out / "metrics.csv", "a", newline="")
-    w = csv.writer(log)
-    acc = []
-    done = first
-    for step, batch in zip(range(first, stop), stream(batches, first, stop, a.workers)):
-        state, m = step_fn(state, tuple(batch))
-        acc.append(m)
-        done = step + 1
-        if done % 20 == 0:
-            m = {k: float(np.mean([float(x[k]) for x in acc])) for k in acc[0]}
-            acc = []
-            now = time.time()
-            rate = 20 * plan.rows * plan.length / (now - t1)
-            t1 = now
-            w.writerow([done, round(now), f"{rate:.0f}", *(f"{v:.4f}" for v in m.values())])
-            log.flush()
-            print(done, f"{rate:.0f} tok/s", {k: round(v, 3) for k, v in m.items()}, flush=True)
-            if now - last_save > 180:
-                save(ck, plan, done, state)
-                last_save = now
-            if now - t0 > a.minutes * 60:
+    Returns:
+      The last state.
+    """
+    step, stop, fields = optimizer.make_step(plan), Stop(minutes), dataclasses.asdict(plan)
+    log, saved, begun, first = Log(out, int(now.step)), time.monotonic(), time.monotonic(), int(now.step)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    measured: list[dict[str, Any]] = []
+    position = int(now.position) - first
+    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("compiling", total=plan.steps, completed=first)
+        for number in range(first, plan.steps):
+            now, parts = step(now, batches.make(position + number))
+            measured.append(parts)
+            if (number + 1) % EVERY == 0 or number + 1 == plan.steps:
+                speed = len(measured) * plan.rows * plan.length / (time.monotonic() - begun)
+                line = log.add(number + 1, speed, [{k: float(v) for k, v in part.items()} for part in measured])
+                measured, begun = [], time.monotonic()
+                bar.update(task, completed=number + 1, description=line)
+                if bar.disable:
+                    print(f"{number + 1:>8}  {line}", flush=True)
+            if stop:
                 break
-    save(ck, plan, done, state)
-    print("saved", done, flush=True)
+            if time.monotonic() - saved > save_every:
+                state.save(out, now, fields)
+                saved = time.monotonic()
+    state.save(out, now, fields)
+    draw(out)
+    return now
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    style = argparse.RawDescriptionHelpFormatter
+    found = argparse.ArgumentParser("gptoss-jax train", description=__doc__, formatter_class=style)
+    found.add_argument("--out", type=Path, required=True, help="folder of the run: state, metrics.csv, metrics.png")
+    found.add_argument("--corpus", type=Path, help="folder of <domain>.txt.xz; not needed with --text-share 0")
+    found.add_argument("--tokenizer", type=Path, default=BUILT_IN / "tokenizer.json", help="vocabulary")
+    begin = found.add_mutually_exclusive_group()
+    begin.add_argument("--from", dest="source", type=Path, help="begin with the state of another run")
+    begin.add_argument("--init", type=Path, help="begin with the weights of a checkpoint folder")
+    found.add_argument("--minutes", type=float, help="save and stop after so long")
+    found.add_argument("--export", type=Path, help="do not train: write the run's weights as a checkpoint folder")
+    for field in dataclasses.fields(Plan):
+        name, about = "--" + field.name.replace("_", "-"), f"{field.metadata['help']} ({field.default})"
+        if field.type is bool:
+            found.add_argument(name, action="store_true", help=about)
+        else:
+            found.add_argument(name, type=field.type, default=field.default, help=about)  # type: ignore[arg-type]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; an error is one line on stderr and status 1."""
+    given = parser().parse_args(arguments)
+    try:
+        if given.export:
+            now, fields = state.restore(given.out)
+            codec = Codec(given.tokenizer)
+            print(export(now.params, PRESETS[fields["preset"]], codec.tokenizer, given.export))
+            return 0
+        plan = Plan(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Plan)})
+        if plan.text_rows and given.corpus is None:
+            raise TrainError("--corpus is missing: give a folder of <domain>.txt.xz, or --text-share 0")
+        given.out.mkdir(parents=True, exist_ok=True)
+        codec = Codec(given.tokenizer)
+        now = first_state(plan, given.out, given.source, given.init)
+        texts = token_cache(given.corpus, codec, given.out) if plan.text_rows else {}
+        batches = Batches(texts, codec, plan.rows, plan.length, plan.text_rows, plan.dialog_weight, plan.seed)
+        now = run(plan, batches, now, given.out, minutes=given.minutes)
+        print(f"step {int(now.step)} of {plan.steps} saved in {given.out}")
+        return 0
+    except (TrainError, CorpusError, checkpoint.CheckpointError, OSError, ValueError) as error:
+        print(f"gptoss-jax train: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

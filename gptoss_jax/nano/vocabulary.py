@@ -24,9 +24,7 @@ SPECIALS = {
     "<|endofprompt|>": 200_018,
 }  # the rest of 199,998 .. 200,018 is reserved
 NUM_SPECIALS = 21
-ALWAYS = (
-    "assistant user system developer analysis final comment ary functions json Reasoning low medium high".split()
-)
+HARMONY_WORDS = "assistant user system developer analysis final comment ary functions json Reasoning low medium high"
 
 
 def special_tokens() -> dict[str, int]:
@@ -70,7 +68,7 @@ def prune(ranks: Mapping[bytes, int], counts: collections.Counter[int], size: in
     """
     by_rank = {rank: token for token, rank in ranks.items()}
     kept = {by_rank[rank] for rank in range(256)}
-    for word in ALWAYS:
+    for word in HARMONY_WORDS.split():
         for spelled in (word.encode(), b" " + word.encode()):
             if spelled in ranks:
                 kept |= closure(spelled, ranks, kept)

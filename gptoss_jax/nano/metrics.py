@@ -1,0 +1,89 @@
+"""The log of a training run: ``metrics.csv`` and its figure."""
+
+import contextlib
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+FILE, FIGURE = "metrics.csv", "metrics.png"
+COLUMNS = (
+    "step",
+    "tokens_per_second",
+    "text",
+    "dialog",
+    "balance",
+    "gradient",
+    "least_load",
+    "most_load",
+    "rate",
+)
+
+
+class Log:
+    """Appends means over some steps to ``metrics.csv``; lines after `step`, left by a killed run, are removed first."""
+
+    def __init__(self, folder: Path, step: int):
+        self.path = folder / FILE
+        lines = []
+        with contextlib.suppress(FileNotFoundError), self.path.open(newline="", encoding="utf-8") as file:
+            lines = [row for row in csv.DictReader(file) if _whole(row) and int(row["step"]) <= step]
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(lines)
+        os.replace(partial, self.path)
+
+    def add(self, step: int, speed: float, measured: Sequence[Mapping[str, float]]) -> str:
+        """Write one line; return it in short for a person."""
+        means = {name: float(np.mean([part[name] for part in measured])) for name in COLUMNS[2:]}
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            numbers = [f"{speed:.0f}", *(f"{value:.6g}" for value in means.values())]
+            csv.writer(file).writerow([step, *numbers])
+        load = f"load {means['least_load']:.2f}-{means['most_load']:.2f}"
+        return f"{speed:,.0f} tokens/s  text {means['text']:.3f}  dialog {means['dialog']:.3f}  {load}"
+
+
+def _whole(row: Mapping[str, str | None]) -> bool:
+    return all(row.get(name) for name in COLUMNS)
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """Columns of ``metrics.csv``."""
+    with (folder / FILE).open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if _whole(row)]
+    return {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}
+
+
+def draw(folder: Path) -> Path | None:
+    """The figure of a run: losses, load of the experts, rate. None while there is nothing to draw."""
+    columns = read(folder)
+    if not len(columns["step"]):
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, load, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1))
+    step = columns["step"]
+    loss.plot(step, columns["text"], color="#0072B2", label="text")
+    loss.plot(step, columns["dialog"], color="#D55E00", linestyle="--", label="assistant")
+    loss.set(yscale="log", ylabel="loss (nats per token)")
+    load.fill_between(step, columns["least_load"], columns["most_load"], color="#009E73", alpha=0.4)
+    load.axhline(1, color="black", linewidth=0.8)
+    load.set(ylabel="load of the least and\nthe most used expert", ylim=(0, None))
+    load.annotate("even", (step[-1], 1), ha="right", va="bottom")
+    rate.plot(step, columns["rate"], color="black")
+    rate.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+    loss.legend(frameon=False)
+    for axes in (loss, load, rate):
+        axes.spines[["top", "right"]].set_visible(False)
+    path = folder / FIGURE
+    partial = path.with_name(f"{path.stem}.partial.png")
+    figure.savefig(partial, dpi=120)
+    os.replace(partial, path)
+    return path
