@@ -75,9 +75,7 @@ def main() -> None:
         for engine, seconds in times.items():
             print(f"{name:14}{engine:22}{seconds:9.3f}{size / seconds:8.1f}{seconds / times['tiktoken itself']:12.2f}")
 
-    print(
-        "\nscratch, seconds of processor time for growing runs of one letter (linear: each row about twice the one above)"
-    )
+    print("\nscratch: seconds for growing runs of one letter (linear: each row about twice the one above)")
     for length in (125_000, 250_000, 500_000, 1_000_000):
         seconds = race({"gptoss_jax, scratch": scratch.encode}, "a" * length, 1)
         print(f"{length:10,}{seconds['gptoss_jax, scratch']:9.3f}")
