@@ -33,12 +33,20 @@ def page(notebook: dict) -> dict:
 
 def assemble(folder: Path) -> None:
     """Write the source of the site into an empty folder."""
-    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("conf.py", "*.py", "_static", "index.md"))
+    shutil.copytree(
+        ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("conf.py", "*.py", "_static", "index.md")
+    )
     shutil.copytree(ROOT / "docs" / "_static", folder / "_static")
     shutil.copy(ROOT / "docs" / "conf.py", folder)
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    index = re.sub(r"^(glossary|notation|troubleshooting|instructor|teaching)$", r"docs/\1", index, flags=re.M)
-    (folder / "index.md").write_text(index.replace("../notebooks/", "notebooks/"), encoding="utf-8")
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace("../notebooks/", "notebooks/")
+    listed = re.findall(r"^([a-z_-]+)$", index, flags=re.M)
+    others = sorted({file.stem for file in (ROOT / "docs").glob("*.md")} - {"index", *listed})
+    for name in listed:
+        index = re.sub(rf"^{name}$", f"docs/{name}", index, flags=re.M)
+    if others:
+        names = "\n".join(f"docs/{name}" for name in others)
+        index += f"\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
+    (folder / "index.md").write_text(index, encoding="utf-8")
     (folder / "notebooks").mkdir()
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = json.dumps(page(json.loads(file.read_text(encoding="utf-8"))))

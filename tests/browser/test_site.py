@@ -1,4 +1,4 @@
-"""The site of the course: built without warnings, nothing from other hosts, navigation, search, and an accessibility scan."""
+"""The site: built without warnings, nothing from other hosts, navigation, search, an accessibility scan."""
 
 import importlib.util
 import json
