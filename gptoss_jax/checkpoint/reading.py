@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from gptoss_jax.batched import Batched
 from gptoss_jax.checkpoint.files import CheckpointError
 from gptoss_jax.checkpoint.folder import open_checkpoint
 from gptoss_jax.checkpoint.memory import available_memory
@@ -114,4 +115,6 @@ def load(
     if placement:
         model.dispatch = ExpertParallel(config, placement.mesh)
         _LOG.info("%s", placement.report())
+    elif jax.local_devices()[0].platform != "cpu":
+        model.dispatch = Batched(config)
     return model, tokenizer

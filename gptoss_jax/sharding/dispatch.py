@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
+from gptoss_jax.batched import batched
 from gptoss_jax.config import ModelConfig
 from gptoss_jax.experts import Experts, ExpertWeights, moe
 from gptoss_jax.mxfp4 import MXArray
@@ -24,10 +25,16 @@ LEAVES = ("gate_up_blocks", "gate_up_scales", "gate_up_bias", "down_blocks", "do
 
 @dataclasses.dataclass(frozen=True)
 class ExpertParallel:
-    """A dispatch for `GptOss.run` over the devices of a mesh."""
+    """A dispatch for `GptOss.run` over the devices of a mesh.
+
+    Attributes:
+      mesh: of `make_mesh`.
+      at_once: each device serves its pairs as `batched` does; by default on all but CPUs.
+    """
 
     config: ModelConfig
     mesh: Mesh
+    at_once: bool | None = None
 
     def __call__(self, x_TD: Float[Array, "T D"], routing: Routing, experts: Experts, layer: Any) -> Array:
         """Sum over the chosen experts of weight times output; arguments as `model.Mlp` has them."""
@@ -59,8 +66,11 @@ class ExpertParallel:
             MXArray(flat["down_blocks"], flat["down_scales"]),
             flat["down_bias"],
         )
-        # `scan` skips the experts that no token chose: a device reads none of the others' share
-        y_TD = moe(x_TD, routing, weights, self._part(), layer * E, "scan")
+        at_once = self.mesh.devices.flat[0].platform != "cpu" if self.at_once is None else self.at_once
+        if at_once:
+            y_TD = batched(x_TD, routing, weights, self._part(), layer * E)
+        else:  # `scan` skips the experts that no token chose: a device reads none of the others' share
+            y_TD = moe(x_TD, routing, weights, self._part(), layer * E, "scan")
         return jax.lax.psum(y_TD.astype(jnp.float32), MODEL_AXES).astype(x_TD.dtype)
 
     def _part(self) -> ModelConfig:
