@@ -70,12 +70,12 @@ def test_padding_rows_of_the_vocabulary_are_never_written():
 
 
 def test_changing_what_is_sampled_compiles_nothing_new(model):
-    from gptoss_jax import decoding
+    from gptoss_jax.decoding import decoder
 
     list(generate(model, PROMPT, 4, max_len=128))
-    before = decoding._decode._cache_size()
+    before = decoder._decode._cache_size()
     list(generate(model, PROMPT[:40], 9, temperature=0.7, top_p=0.9, top_k=3, seed=5, stop_tokens=[3], max_len=128))
-    assert decoding._decode._cache_size() == before
+    assert decoder._decode._cache_size() == before
 
 
 def test_the_cache_is_donated(model):

@@ -103,9 +103,11 @@ def trace_generation(
         tokens += step.tokens[0].tolist()
         routings.append(step.routing)
     routings.append(decoder.feed_last())
-    arrays = [np.moveaxis(np.concatenate(parts, axis=2)[:, 0], 0, 1) for parts in zip(*routings, strict=True)]
+    logits, experts, weights = (
+        np.moveaxis(np.concatenate(parts, axis=2)[:, 0], 0, 1) for parts in zip(*routings, strict=True)
+    )
     generated = np.arange(len(tokens)) >= len(prompt_ids)
-    return _assemble(model, tokenizer, np.array(tokens, np.int32), generated, *arrays, None)
+    return _assemble(model, tokenizer, np.array(tokens, np.int32), generated, logits, experts, weights, None)
 
 
 def trace_files(

@@ -1,11 +1,7 @@
-"""Generation: prefill in chunks, then a compiled loop that decodes many tokens per dispatch.
-
-`generate` streams one prompt, `generate_batch` completes many of different lengths, and `Decoder` is the state
-machine below both.
-"""
+"""The state machine below generation: a prompt read in chunks, then a compiled loop that decodes many tokens."""
 
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,7 +71,7 @@ def _decode(
     config, B = model.config, len(token_B)
     buffer = jnp.zeros((DECODE_CHUNK, B), jnp.int32)
     shape = (DECODE_CHUNK, config.num_layers, B)
-    routing = Routing(
+    recorded = Routing(
         jnp.zeros((*shape, config.num_experts)),
         jnp.zeros((*shape, config.experts_per_token), jnp.int32),
         jnp.zeros((*shape, config.experts_per_token)),
@@ -88,6 +84,7 @@ def _decode(
     def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
         i, cache, token, done, buffer, routing = state
         output = model.run(token[:, None], jnp.where(done, 0, 1), cache, change, Record(routing=record))
+        assert output.cache is not None
         logits = model.unembedding(output.hidden[:, 0])
         new = sample(logits, output.cache.length, how, config.num_tokens)
         new = jnp.where(done, token, new)
@@ -96,9 +93,38 @@ def _decode(
         done = done | jnp.any(new[:, None] == stop_tokens, axis=1)
         return i + 1, output.cache, new, done, buffer.at[i].set(new), routing
 
-    state = (jnp.int32(0), cache, token_B, done_B, buffer, routing if record else None)
+    state = (jnp.int32(0), cache, token_B, done_B, buffer, recorded if record else None)
     _, cache, token_B, done_B, buffer, routing = jax.lax.while_loop(unfinished, step, state)
     return cache, token_B, done_B, buffer, routing
+
+
+def check_request(
+    config: ModelConfig,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    stop_tokens: Collection[int] = (),
+    max_len: int | None = None,
+) -> tuple[list[np.ndarray], np.ndarray, int]:
+    """The prompts as int32 rows, the stop tokens, and the positions that the longest row needs.
+
+    Raises:
+      ValueError: no prompts, an empty one, ids outside the vocabulary, or more tokens than context or cache hold.
+    """
+    rows = [check_tokens(config, prompt) for prompt in prompts]
+    if not rows:
+        raise ValueError("no prompts: give at least one")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    longest = max(map(len, rows)) + max_new_tokens
+    if longest > config.max_context:
+        raise ValueError(
+            f"prompt and new tokens need {longest} positions, the model's context is {config.max_context}: "
+            "shorten the prompt or lower max_new_tokens"
+        )
+    if max_len is not None and longest > max_len:
+        raise ValueError(f"prompt and new tokens need {longest} positions, the cache has max_len = {max_len}")
+    stops = np.unique(check_tokens(config, list(stop_tokens))) if len(stop_tokens) else np.array([-1], np.int32)
+    return rows, stops, longest
 
 
 class Decoder:
@@ -135,18 +161,11 @@ class Decoder:
         max_len: int | None = None,
     ):
         config = model.config
-        rows = [check_tokens(config, prompt) for prompt in prompts]
-        if not rows:
-            raise ValueError("no prompts: give at least one")
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        rows, stops, longest = check_request(config, prompts, max_new_tokens, stop_tokens, max_len)
         if chunk < 1:
             raise ValueError(f"chunk must be at least 1, not {chunk}")
-        longest = max(map(len, rows)) + max_new_tokens
-        _check_room(config, longest, max_len)
         self.model, self.change, self.record, self.sampling = model, change, record, sampling
-        stops = check_tokens(config, list(stop_tokens)) if len(stop_tokens) else np.array([-1], np.int32)
-        self._stop_tokens = jnp.asarray(np.unique(stops))
+        self._stop_tokens = jnp.asarray(stops)
         size = max_len or min(bucket(longest, 64), config.max_context)
         self._cache = make_cache(model, len(rows), size)
         self.prompt_routing: Routing | None = None
@@ -165,9 +184,10 @@ class Decoder:
                 self.model, self._cache, hidden, jnp.asarray(tokens), jnp.asarray(counts), self.change, self.record
             )
             if routing is not None:
-                recorded.append(jax.tree.map(lambda leaf, n=counts.max(): np.asarray(leaf[:, :, :n]), routing))
+                longest = int(counts.max())
+                recorded.append(jax.tree.map(lambda leaf, n=longest: np.asarray(leaf[:, :, :n]), routing))
         if recorded:
-            self.prompt_routing = Routing(*(np.concatenate(parts, axis=2) for parts in zip(*recorded, strict=True)))
+            self.prompt_routing = jax.tree.map(lambda *parts: np.concatenate(parts, axis=2), *recorded)
         token = _first_token(self.model, hidden, self._cache.length, self.sampling)
         self._token, self._done = token, jnp.any(token[:, None] == self._stop_tokens, axis=1)
 
@@ -196,7 +216,7 @@ class Decoder:
         )
         taken = int(np.asarray(self._cache.length).max() - before)
         if routing is not None:
-            routing = Routing(*(np.moveaxis(np.asarray(leaf[:taken]), 0, 2) for leaf in routing))
+            routing = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf[:taken]), 0, 2), routing)
         return Step(np.asarray(buffer[:taken]).T, routing)
 
     def feed_last(self) -> Routing:
@@ -207,111 +227,3 @@ class Decoder:
             self.model, self._cache, hidden, self._token[:, None], counts, self.change, True
         )
         return jax.tree.map(np.asarray, routing)
-
-
-def _check_room(config: ModelConfig, longest: int, max_len: int | None) -> None:
-    if longest > config.max_context:
-        raise ValueError(
-            f"prompt and new tokens need {longest} positions, the model's context is {config.max_context}: "
-            "shorten the prompt or lower max_new_tokens"
-        )
-    if max_len is not None and longest > max_len:
-        raise ValueError(f"prompt and new tokens need {longest} positions, the cache has max_len = {max_len}")
-
-
-def _until_stop(tokens: list[int], stop_tokens: Collection[int]) -> list[int]:
-    ends = [i + 1 for i, token in enumerate(tokens) if token in stop_tokens]
-    return tokens[: ends[0]] if ends else tokens
-
-
-def generate(
-    model: GptOss,
-    prompt_ids: Sequence[int],
-    max_new_tokens: int = 64,
-    *,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    seed: int = 0,
-    stop_tokens: Collection[int] = (),
-    max_len: int | None = None,
-    change: Intervention | None = None,
-) -> Iterator[int]:
-    """Stream the continuation of a prompt, token by token.
-
-    Args:
-      model: the model.
-      prompt_ids: ids of the prompt, at least one.
-      max_new_tokens: how many tokens to write at most.
-      temperature: 0 is greedy; the released models recommend 1.
-      top_k, top_p: restrict sampling to likely tokens.
-      seed: equal seeds give equal text on the same machine.
-      stop_tokens: a stop token is yielded, then the stream ends; () never stops early.
-      max_len: cache length; chosen from the prompt if None. Equal lengths share one compiled program.
-      change: `Intervention` on the routing.
-
-    Returns:
-      An iterator of ints. Input is checked at the call, not at the first token.
-
-    Raises:
-      ValueError: names the argument that is out of range.
-    """
-    sampling = Sampling.checked(temperature, top_k, top_p, seed)
-    check_tokens(model.config, prompt_ids)
-    _check_room(model.config, len(prompt_ids) + max_new_tokens, max_len)
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    if len(stop_tokens):
-        check_tokens(model.config, list(stop_tokens))
-
-    def stream() -> Iterator[int]:
-        decoder = Decoder(
-            model,
-            [prompt_ids],
-            max_new_tokens,
-            sampling=sampling,
-            stop_tokens=stop_tokens,
-            max_len=max_len,
-            change=change,
-        )
-        yield int(decoder.tokens[0])
-        written, chunk = 1, 1
-        while written < max_new_tokens and not decoder.done[0]:
-            new = decoder.step(min(chunk, max_new_tokens - written)).tokens[0].tolist()
-            yield from new
-            written, chunk = written + len(new), min(2 * chunk, DECODE_CHUNK)
-
-    return stream()
-
-
-def generate_batch(
-    model: GptOss,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int = 64,
-    *,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    seed: int = 0,
-    stop_tokens: Collection[int] = (),
-    max_len: int | None = None,
-    change: Intervention | None = None,
-) -> list[list[int]]:
-    """Complete prompts of different lengths together; arguments as for `generate`.
-
-    Returns:
-      One list of new ids per prompt, each ended by its stop token if it met one.
-    """
-    decoder = Decoder(
-        model,
-        prompts,
-        max_new_tokens,
-        sampling=Sampling.checked(temperature, top_k, top_p, seed),
-        stop_tokens=stop_tokens,
-        max_len=max_len,
-        change=change,
-    )
-    columns = [decoder.tokens[:, None]]
-    while sum(c.shape[1] for c in columns) < max_new_tokens and not decoder.done.all():
-        columns.append(decoder.step(max_new_tokens - sum(c.shape[1] for c in columns)).tokens)
-    return [_until_stop(row, stop_tokens) for row in np.concatenate(columns, axis=1).tolist()]
