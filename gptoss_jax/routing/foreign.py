@@ -30,7 +30,7 @@ def from_vllm(
       A `Trace` without router logits and without weights.
 
     Raises:
-      TraceError: shapes that do not fit, or an id outside 0 .. E-1 (vLLM fills positions that it did not record).
+      TraceError: shapes that do not fit, or an id outside 0 .. E-1.
     """
     ids = np.asarray(routed_experts)
     if ids.ndim != 3 or ids.dtype.kind not in "iu":
