@@ -1,14 +1,8 @@
 """Chromium for the explorer's pages. Not there: the tests are skipped in one line, or with CI_BROWSER=1 they fail."""
 
-import importlib.util
-import os
-import shutil
-from pathlib import Path
-
 import pytest
+from needs import AXE, CHROMIUM, require_browser
 
-AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",  # root in a container
     "--disable-gpu",
@@ -20,19 +14,10 @@ FLAGS = [
 ]
 
 
-def missing() -> list[str]:
-    found = {"Chromium": CHROMIUM, "Playwright": importlib.util.find_spec("playwright"), "axe-core": AXE.exists()}
-    return [name for name, there in found.items() if not there]
-
-
 @pytest.fixture(scope="session")
 def chromium():
     """A running browser, its profile new and empty."""
-    if missing():
-        line = f"browser tests not run: no {', '.join(missing())} (tests/browser/install.sh installs what they need)"
-        if os.environ.get("CI_BROWSER") == "1":
-            pytest.fail(line)
-        pytest.skip(line)
+    require_browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

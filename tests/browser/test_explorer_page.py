@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from explorer_cases import HOSTILE, hostile, large, planted, routed
+from needs import require_browser
 
 from gptoss_jax.routing.explorer import explorer
 from gptoss_jax.routing.metrics import coactivation, load, margins, token_mask
 from gptoss_jax.tracing import Trace
 
+require_browser()
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 SHOTS = Path(__file__).parents[2] / "out" / "browser"

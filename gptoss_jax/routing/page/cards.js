@@ -13,10 +13,10 @@ class TokenCard {
     this.agree = [];
     this.margins = traces.map(() => []);
     this.hasMargin = traces.some((trace) => trace.margin);
-    const head = el("tr", {}, el("th", { scope: "col" }, "Layer"), compare ? el("th", { scope: "col" }, el("span", { class: "unseen" }, "Trace")) : null);
+    const head = el("tr", {}, el("th", { scope: "col" }, "Layer"));
+    if (compare) head.append(el("th", { scope: "col" }, "Both"), unseenHead("Trace"));
     for (let x = 0; x < X; x++) head.append(el("th", { scope: "col" }, ["1st", "2nd", "3rd"][x] || x + 1 + "th"));
     if (this.hasMargin) head.append(el("th", { scope: "col", class: "n" }, "Margin"));
-    if (compare) head.append(el("th", { scope: "col", class: "n" }, "Both"));
     const rows = el("tbody");
     this.rows = [];
     for (let l = 0; l < L; l++) {
@@ -26,6 +26,11 @@ class TokenCard {
         if (which === 0) {
           const name = el("button", { type: "button", tabindex: "-1", onclick: () => onLayer(l) }, String(l));
           row.append(el("th", { scope: rowScope(compare), rowspan: compare ? 2 : null }, name));
+        }
+        if (compare && which === 0) {
+          const agree = el("td", { rowspan: 2 });
+          this.agree.push(agree);
+          row.append(agree);
         }
         if (compare) row.append(el("th", { scope: "row", class: "which" }, trace.name));
         const cells = [];
@@ -41,11 +46,6 @@ class TokenCard {
           const margin = el("td", { class: "n" });
           this.margins[which].push(margin);
           row.append(margin);
-        }
-        if (compare && which === 0) {
-          const agree = el("td", { class: "n", rowspan: 2 });
-          this.agree.push(agree);
-          row.append(agree);
         }
         this.cells[which].push(cells);
         this.rows[l].push(row);
@@ -131,6 +131,7 @@ class TokenCard {
   }
 }
 
+const unseenHead = (text) => el("th", { scope: "col" }, el("span", { class: "unseen" }, text));
 const rowScope = (compare) => (compare ? "rowgroup" : "row");
 
 // One line on a token, for the status line and for screen readers.
