@@ -19,7 +19,7 @@
 # followed. This first lesson checks that your machine is ready, draws the map, and introduces the little of JAX that
 # the others use.
 #
-# Run the cells from top to bottom with Shift+Enter. The next one is the first cell of every lesson: it says which
+# Run the cells from top to bottom with Shift+Enter. The one above is the first of every lesson: it says which
 # model will be used, and if something is wrong with your set-up it says what to do.
 
 # %%
