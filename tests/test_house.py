@@ -21,6 +21,7 @@ ORDER = [
     "interventions",
     "mxfp4",
     "experts",
+    "batched",
     "cache",
     "model",
     "sharding",
