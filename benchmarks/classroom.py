@@ -79,10 +79,16 @@ def main() -> None:
     parser.add_argument("--lessons", nargs="+", default=["00"])
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB\n")
-    print(
-        "| lesson | students at once | MB each (PSS) | MB each (RSS) | MB together | CPU seconds each | seconds to the last |"
+    columns = (
+        "lesson",
+        "students at once",
+        "MB each (PSS)",
+        "MB each (RSS)",
+        "MB together",
+        "CPU s each",
+        "s to the last",
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
     for number in options.lessons:
         for students in options.students:
             print(measure(number, students), flush=True)

@@ -208,7 +208,7 @@ def _terms(text):
     return re.findall(r"(?<=[a-z,(] )\*\*([a-z][a-z -]+)\*\*", re.sub(r"\s+", " ", text))
 
 
-def test_the_instructors_guide_is_that_of_the_lessons():
+def test_generated_pages_are_those_of_the_lessons():
     assert guide.stale() == [], "run: python -m gptoss_jax.course.guide"
 
 

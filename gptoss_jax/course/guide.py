@@ -1,15 +1,14 @@
-"""The parts of docs/instructor.md that follow from the lessons: ``python -m gptoss_jax.course.guide``.
+"""The parts of the teachers' pages that follow from the lessons: ``python -m gptoss_jax.course.guide``.
 
-The matrix of goals, exercises and tests, the expected answers to the predictions and the hints of every check are
-written between markers; everything else in the file is written by hand.
+The matrix of goals, exercises and tests, the expected answers to the predictions, the hints of every check and the
+table of styles are written between markers; everything else in these pages is written by hand.
 """
 
-import sys
 from pathlib import Path
 
-from gptoss_jax.course import build, checks, source
+from gptoss_jax.course import build, checks, source, style
 
-FILE = Path(__file__).parents[2] / "docs" / "instructor.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def matrix(lessons: list[source.Source]) -> str:
@@ -57,37 +56,47 @@ def hints(lessons: list[source.Source]) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("](../", "](../")
+    return " ".join(text.split()).replace("|", "\\|")
 
 
-PARTS = {"matrix": matrix, "times": times, "predictions": predictions, "hints": hints}
+def styles(lessons: list[source.Source]) -> str:
+    """The measured style of every executed lesson beside that of admired notebooks."""
+    files = [build.target(lesson.path, "reading") for lesson in lessons]
+    return style.report([style.measure(file) for file in files if file.exists()])
 
 
-def filled(text: str) -> str:
-    """`text` with the parts between markers written anew."""
+PARTS = {
+    "instructor.md": {"matrix": matrix, "times": times, "predictions": predictions, "hints": hints},
+    "style.md": {"style": styles},
+}
+
+
+def filled(name: str, text: str) -> str:
+    """The page `name` with the parts between its markers written anew."""
     lessons = [source.read(path) for path in build.sources()]
-    for name, write in PARTS.items():
-        begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
+    for part, write in PARTS[name].items():
+        begin, end = f"<!-- {part}: generated -->", f"<!-- {part}: end -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"{FILE.name} must hold {begin} and {end} once each")
+            raise ValueError(f"{name} must hold {begin} and {end} once each")
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{write(lessons)}\n\n{end}{rest.split(end)[1]}"
     return text
 
 
 def stale() -> list[str]:
-    """The guide's name if it differs from what the lessons say."""
-    text = FILE.read_text(encoding="utf-8")
-    return [] if filled(text) == text else [str(FILE)]
+    """The pages that differ from what the lessons say."""
+    pages = {name: (DOCS / name).read_text(encoding="utf-8") for name in PARTS}
+    return [name for name, text in pages.items() if filled(name, text) != text]
 
 
 def main() -> int:
     """Write the generated parts."""
-    text = filled(FILE.read_text(encoding="utf-8"))
-    partial = FILE.with_name(FILE.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(FILE)
-    print(f"wrote {FILE.name}", file=sys.stdout)
+    for name in stale():
+        text = filled(name, (DOCS / name).read_text(encoding="utf-8"))
+        partial = DOCS / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(DOCS / name)
+        print(f"wrote {name}")
     return 0
 
 

@@ -129,7 +129,8 @@ def report(styles: list[Style]) -> str:
 
 def main() -> int:
     """Print the table and what lies outside the ranges; 1 if anything does."""
-    styles = [measure(build.target(path, "reading")) for path in build.sources()]
+    files = [build.target(path, "reading") for path in build.sources()]
+    styles = [measure(file) for file in files if file.exists()]
     print(report(styles))
     problems = [text for style in styles for text in style.problems()]
     print("\n".join(problems), file=sys.stderr)
