@@ -1,6 +1,6 @@
 """Measure gpt-oss on one accelerator: decoding, prompts, memory, and the distance from what the device can do.
 
-    python benchmarks/gpu.py golden 20b 120b [--layers N] [--seconds S] [--json FILE]
+    python benchmarks/gpu.py golden 20b 120b [--layers N] [--parts NAME ...] [--seconds S] [--json FILE]
 
 ``golden`` compares logits and routing of the test checkpoints with the reference implementations, in float32. ``20b``
 and ``120b`` make random weights of the true shapes on the device itself: nothing is downloaded or read. Every speed
@@ -39,7 +39,8 @@ from gptoss_jax.sharding.dispatch import LEAVES
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "parity" / "golden"
 MODELS = {"20b": GPT_OSS_20B, "120b": GPT_OSS_120B, "tiny": TINY}
-PROMPTS = (256, 2048)
+PARTS = ("decode1", "prefill256", "decode8", "prefill2048", "bare")
+PROMPT = 256  # tokens before the first decoded one
 MAX_LEN = 2560
 STEPS = 32  # tokens in one dispatch
 DISPATCHES = 4
@@ -180,16 +181,16 @@ class Bench:
     until: float
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def run(self) -> list[dict[str, Any]]:
-        """Every measurement, the most telling first; what no time is left for is said and left out."""
-        parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
-            ("decode, batch 1", lambda: self.decode(1)),
-            (f"prefill {PROMPTS[0]}", lambda: self.prefill(PROMPTS[0])),
-            ("decode, batch 8", lambda: self.decode(8)),
-            (f"prefill {PROMPTS[1]}", lambda: self.prefill(PROMPTS[1])),
-            ("decode, batch 1, without experts", lambda: self.decode(1, experts=False)),
-        ]
-        for what, measure in parts:
+    def run(self, names: list[str]) -> list[dict[str, Any]]:
+        """The measurements named, the most telling first; what no time is left for is said and left out."""
+        parts: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
+            "decode1": ("decode, batch 1", lambda: self.decode(1)),
+            "prefill256": ("prefill 256", lambda: self.prefill(256)),
+            "decode8": ("decode, batch 8", lambda: self.decode(8)),
+            "prefill2048": ("prefill 2048", lambda: self.prefill(2048)),
+            "bare": ("decode, batch 1, without experts", lambda: self.decode(1, experts=False)),
+        }
+        for what, measure in (parts[name] for name in names):
             row: dict[str, Any] = {"model": self.name, "what": what}
             if time.monotonic() > self.until:
                 row["left out"] = "no time left"
@@ -212,7 +213,8 @@ class Bench:
         config = self.model.config
         self.model.dispatch = Batched(config) if experts else _no_experts
         start = time.perf_counter()
-        decoder = self._decoder(batch, PROMPTS[0], (DISPATCHES + 1) * STEPS + 1)
+        decoder = self._decoder(batch, PROMPT, (DISPATCHES + 1) * STEPS + 1)
+        jax.block_until_ready(decoder.tokens)
         first = time.perf_counter() - start
         start = time.perf_counter()
         decoder.step(STEPS)
@@ -224,7 +226,7 @@ class Bench:
             taken.append((time.perf_counter() - start) / STEPS)
         self.model.dispatch = Batched(config)
         step = float(np.median(taken))
-        moved = roofline.decode_bytes(config, PROMPTS[0] + 3 * STEPS, batch=batch)
+        moved = roofline.decode_bytes(config, PROMPT + 3 * STEPS, batch=batch)
         return {
             "tokens/s": round(batch / step, 1),
             "ms a step": round(1e3 * step, 3),
@@ -265,6 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("what", nargs="+", choices=["golden", *MODELS])
     parser.add_argument("--layers", type=int, help="only so many layers")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure of a model")
     parser.add_argument("--seconds", type=float, default=600, help="begin no measurement after this many for a model")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     given = parser.parse_args()
@@ -290,7 +293,7 @@ def main() -> None:
         jax.block_until_ready(nnx.state(model))
         made = time.perf_counter() - start
         print(f"{name}: weights made in {made:.1f} s, experts differ from NumPy's by {check_last_layer(model):.1e}")
-        found["rows"] += Bench(name, model, bandwidth, rate, until).run()
+        found["rows"] += Bench(name, model, bandwidth, rate, until).run(given.parts)
         del model
         gc.collect()
     print(table(found["rows"]))
