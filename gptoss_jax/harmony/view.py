@@ -51,6 +51,10 @@ class Transcript:
         self._encoding = encoding
         self._unfold = unfold
 
+    def __repr__(self) -> str:
+        messages = len({label.message for label in self.labels} - {-1})
+        return f"Transcript({messages} messages, {len(self.tokens)} tokens, {len(self.repairs)} repairs)"
+
     def _blocks(self) -> list[tuple[TokenLabel, list[tuple[str, str]]]]:
         """For each message its label and its stretches of (part, text)."""
         tokenizer = self._encoding.tokenizer
