@@ -3,6 +3,8 @@
 Sources: openai/gpt-oss ``torch/model.py`` (FACTS 3.3); Ainslie et al. 2023 (grouped queries).
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
@@ -72,12 +74,16 @@ class Attention(nnx.Module):
         self.out = Linear(heads * config.head_dim, config.hidden_size, stack=stack, dtype=dtype, rngs=rngs)
 
     def project(
-        self, x_BTD: Float[Array, "B T D"], cos: Float[Array, "B T half"], sin: Float[Array, "B T half"]
+        self,
+        x_BTD: Float[Array, "B T D"],
+        cos: Float[Array, "B T half"],
+        sin: Float[Array, "B T half"],
+        layer: Any = 0,
     ) -> tuple[Float[Array, "B T K G H"], Float[Array, "B T K H"], Float[Array, "B T K H"]]:
         """Normalize, project and rotate: query, key (both rotated) and value."""
         K, G, H = self.config.num_key_value_heads, self.config.group_size, self.config.head_dim
         B, T, _ = x_BTD.shape
-        qkv = self.qkv(self.norm(x_BTD)).reshape(B, T, K * G + 2 * K, H)
+        qkv = self.qkv(self.norm(x_BTD), layer).reshape(B, T, K * G + 2 * K, H)
         query, key, value = jnp.split(qkv, [K * G, K * G + K], axis=2)
         return rotate(query, cos, sin).reshape(B, T, K, G, H), rotate(key, cos, sin), value
 
@@ -87,8 +93,9 @@ class Attention(nnx.Module):
         key_BSKH: Float[Array, "B S K H"],
         value_BSKH: Float[Array, "B S K H"],
         mask_BTS: Bool[Array, "B T S"],
+        layer: Any = 0,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B K G T S"]]:
         """Attend and project back: what this layer adds to the residual stream, and the probabilities."""
         B, T, K, G, _ = query_BTKGH.shape
         mixed, probs = attend(query_BTKGH, key_BSKH, value_BSKH, self.sinks[...].reshape(K, G), mask_BTS)
-        return self.out(mixed.reshape(B, T, -1)), probs
+        return self.out(mixed.reshape(B, T, -1), layer), probs

@@ -16,13 +16,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from gptoss_jax.config import MXFP4_GROUP, ModelConfig
+from gptoss_jax.lanes import PackedLanes
 from gptoss_jax.mxfp4 import BYTES, MXArray
 from gptoss_jax.norms import linear, normal
 from gptoss_jax.router import Routing
 
 Dispatch = Literal["auto", "dense", "gather", "scan"]
 GATHER_UP_TO = 8  # tokens; beyond, visiting every expert once is cheaper than unpacking per token
-TILE = 32  # tokens that share one matrix product in `scan`
+TILE = 128  # tokens that share one matrix product in `scan`, at most
 
 
 @jax.tree_util.register_dataclass
@@ -31,19 +32,19 @@ class ExpertWeights:
     """Experts along the leading axis; it may hold several layers' experts one after another.
 
     Attributes:
-      gate_up: `MXArray` [N, 2F, D]; even rows are the gate, odd rows the up projection.
+      gate_up: `MXArray` [N, 2F, D], or `PackedLanes`; even rows are the gate, odd rows the up projection.
       gate_up_bias: [N, 2F].
-      down: `MXArray` [N, D, F].
+      down: `MXArray` [N, D, F], or `PackedLanes`.
       down_bias: [N, D].
     """
 
-    gate_up: MXArray
+    gate_up: MXArray | PackedLanes
     gate_up_bias: Any
-    down: MXArray
+    down: MXArray | PackedLanes
     down_bias: Any
 
     def __getitem__(self, index: Any) -> "ExpertWeights":
-        return jax.tree.map(lambda leaf: leaf[index], self)
+        return ExpertWeights(self.gate_up[index], self.gate_up_bias[index], self.down[index], self.down_bias[index])
 
 
 def swiglu(gate_up: Float[Array, "... FF"], limit: float = 7.0, alpha: float = 1.702) -> Float[Array, "... F"]:
@@ -56,17 +57,21 @@ def swiglu(gate_up: Float[Array, "... FF"], limit: float = 7.0, alpha: float = 1
     return gate * jax.nn.sigmoid(alpha * gate) * (up + 1)
 
 
+def unpacked(weight: Any, dtype: Any) -> Any:
+    """A matrix that `linear` multiplies: the values of an `MXArray`. `PackedLanes` unpack themselves on the way."""
+    return weight.dequantize(dtype) if isinstance(weight, MXArray) else weight
+
+
 def expert(x: Float[Array, "... D"], weights: ExpertWeights, config: ModelConfig) -> Float[Array, "... D"]:
     """One expert (weights without the leading axis) on any number of tokens."""
-    hidden = linear(x, weights.gate_up.dequantize(x.dtype), weights.gate_up_bias)
+    hidden = linear(x, unpacked(weights.gate_up, x.dtype), weights.gate_up_bias)
     active = swiglu(hidden, config.swiglu_limit, config.swiglu_alpha)
-    return linear(active, weights.down.dequantize(x.dtype), weights.down_bias)
+    return linear(active, unpacked(weights.down, x.dtype), weights.down_bias)
 
 
 def dense(x_TD: Float[Array, "T D"], routing: Routing, weights: ExpertWeights, config: ModelConfig, first: Any = 0):
     """Every expert on every token, then the weighted sum: the definition in two lines."""
-    mine = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, config.num_experts), weights)
-    y_ETD = jax.vmap(lambda one: expert(x_TD, one, config))(mine)
+    y_ETD = jax.lax.map(lambda e: expert(x_TD, weights[first + e], config), jnp.arange(config.num_experts))
     weight_TE = jnp.sum(jax.nn.one_hot(routing.experts, config.num_experts) * routing.weights[..., None], axis=1)
     return jnp.einsum("TE,ETD->TD", weight_TE, y_ETD.astype(jnp.float32), precision="highest").astype(x_TD.dtype)
 
@@ -84,51 +89,38 @@ def gather(x_TD: Float[Array, "T D"], routing: Routing, weights: ExpertWeights, 
     return y_TD.astype(x_TD.dtype)
 
 
-def scan(
-    x_TD: Float[Array, "T D"],
-    routing: Routing,
-    weights: ExpertWeights,
-    config: ModelConfig,
-    first: Any = 0,
-    tile: int = TILE,
-):
-    """Visit every expert once; it multiplies the tokens routed to it, `tile` at a time.
+def scan(x_TD: Float[Array, "T D"], routing: Routing, weights: ExpertWeights, config: ModelConfig, first: Any = 0):
+    """Visit every expert once; it multiplies the tokens routed to it, a tile of them at a time.
 
-    The (token, expert) pairs are sorted by expert, so that one expert's tokens are neighbors. An expert id equal to E
-    marks padding: it sorts behind all experts and is never computed.
+    The (token, expert) pairs are sorted by expert, so that one expert's tokens are neighbors. Its last tile runs on
+    into the next expert's rows, which that one overwrites. An expert id equal to E marks padding: it sorts behind all
+    experts and is never computed.
     """
-    T, X = routing.experts.shape
-    E, tile = config.num_experts, min(tile, T * X)
-    order = jnp.argsort(routing.experts.reshape(-1), stable=True)
-    token, weight = order // X, routing.weights.reshape(-1)[order]
-    ends = jnp.cumsum(jnp.bincount(routing.experts.reshape(-1), length=E + 1)[:E])
+    (T, X), E, D = routing.experts.shape, config.num_experts, x_TD.shape[1]
+    tile = min(T * X, max(8, -(-3 * T * X // (2 * E * 8)) * 8), TILE)  # half again the average load of an expert
+    chosen = routing.experts.reshape(-1)
+    order = jnp.argsort(chosen, stable=True)
+    x = jnp.pad(x_TD[order // X], ((0, tile), (0, 0)))
+    ends = jnp.cumsum(jnp.bincount(chosen, length=E + 1)[:E])
     starts = jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
 
-    def visit(y_TD: Array, e: Array) -> tuple[Array, None]:
-        one = weights[first + e]
+    def visit(y: Array, e: Array) -> tuple[Array, None]:
+        def serve(y: Array) -> Array:
+            one = weights[first + e]
+            one = dataclasses.replace(one, gate_up=unpacked(one.gate_up, x.dtype), down=unpacked(one.down, x.dtype))
 
-        def unpacked() -> tuple[Array, Array]:
-            return one.gate_up.dequantize(x_TD.dtype), one.down.dequantize(x_TD.dtype)
+            def multiply_tile(i: Array, y: Array) -> Array:
+                start = starts[e] + i * tile
+                added = expert(jax.lax.dynamic_slice_in_dim(x, start, tile), one, config)
+                return jax.lax.dynamic_update_slice_in_dim(y, added, start, 0)
 
-        def serve(y_TD: Array) -> Array:
-            gate_up, down = unpacked()
+            return jax.lax.fori_loop(0, (ends[e] - starts[e] + tile - 1) // tile, multiply_tile, y)
 
-            def multiply_tile(i: Array, y_TD: Array) -> Array:
-                # the last tile reaches back instead of past the end; rows that are not this expert's add zero
-                row = jnp.minimum(starts[e] + i * tile, T * X - tile) + jnp.arange(tile)
-                mine = (row >= starts[e] + i * tile) & (row < ends[e])
-                x = x_TD[token[row]]
-                hidden = swiglu(linear(x, gate_up, one.gate_up_bias), config.swiglu_limit, config.swiglu_alpha)
-                y = linear(hidden, down, one.down_bias).astype(jnp.float32)
-                return y_TD.at[token[row]].add(jnp.where(mine, weight[row], 0.0)[:, None] * y)
+        return jax.lax.cond(ends[e] > starts[e], serve, lambda y: y, y), None
 
-            tiles = (ends[e] - starts[e] + tile - 1) // tile
-            return jax.lax.fori_loop(0, tiles, multiply_tile, y_TD)
-
-        return jax.lax.cond(ends[e] > starts[e], serve, lambda y: y, y_TD), None
-
-    y_TD, _ = jax.lax.scan(visit, jnp.zeros(x_TD.shape, jnp.float32), jnp.arange(E))
-    return y_TD.astype(x_TD.dtype)
+    y, _ = jax.lax.scan(visit, jnp.zeros_like(x), jnp.arange(E))
+    y_TXD = y[jnp.argsort(order)].reshape(T, X, D).astype(jnp.float32)
+    return jnp.sum(routing.weights[..., None] * y_TXD, axis=1).astype(x_TD.dtype)
 
 
 def moe(
@@ -172,10 +164,11 @@ class Experts(nnx.Module):
     def weights(self) -> ExpertWeights:
         """All experts of all layers along one leading axis ``[L * E, ...]``, without a copy."""
         flat = lambda leaf: leaf[...].reshape(-1, *leaf.shape[2:])
+        packed = PackedLanes if self.gate_up_blocks.dtype == jnp.uint16 else MXArray
         return ExpertWeights(
-            MXArray(flat(self.gate_up_blocks), flat(self.gate_up_scales)),
+            packed(flat(self.gate_up_blocks), flat(self.gate_up_scales)),
             flat(self.gate_up_bias),
-            MXArray(flat(self.down_blocks), flat(self.down_scales)),
+            packed(flat(self.down_blocks), flat(self.down_scales)),
             flat(self.down_bias),
         )
 

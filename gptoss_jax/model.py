@@ -163,7 +163,7 @@ class GptOss(nnx.Module):
         real = jnp.arange(T) < counts_B[:, None]
         cos, sin = rotary_table(positions, config, self.dtype)
         kinds = config.layer_types[:period]
-        graph, experts, dense = nnx.split(self.blocks, ExpertParam, ...)
+        graph, in_place, dense = nnx.split(self.blocks, _stays_in_place, ...)
         dense = jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), dense)
         change = None if change is None else jax.tree.map(jnp.asarray, change)
 
@@ -171,8 +171,9 @@ class GptOss(nnx.Module):
             (x, cache), (weights, group) = carry, scanned
             seen = []
             for j, kind in enumerate(kinds):
-                block = nnx.merge(graph, experts, jax.tree.map(lambda leaf, j=j: leaf[j], weights))
-                query, key, value = block.attention.project(x, cos, sin)
+                layer = group * period + j
+                block = nnx.merge(graph, in_place, jax.tree.map(lambda leaf, j=j: leaf[j], weights))
+                query, key, value = block.attention.project(x, cos, sin, layer)
                 if cache is None:
                     keys, values, key_positions = key, value, jnp.where(real, positions, -1)
                 else:
@@ -180,9 +181,9 @@ class GptOss(nnx.Module):
                     extend = cache.extend_ring if kind == SLIDING else cache.extend_full
                     cache, keys, values, key_positions = extend(index, key, value, counts_B)
                 mask = attention_mask(positions, key_positions, config.sliding_window if kind == SLIDING else None)
-                added, probs = block.attention(query, keys.astype(key.dtype), values.astype(value.dtype), mask)
+                added, probs = block.attention(query, keys.astype(key.dtype), values.astype(value.dtype), mask, layer)
                 x = x + added
-                added, routing = block.mlp(x, real, group * period + j, change, dispatch)
+                added, routing = block.mlp(x, real, layer, change, dispatch)
                 x = x + added
                 seen.append(
                     (
@@ -202,6 +203,11 @@ class GptOss(nnx.Module):
         if record.residual:
             residual = jnp.concatenate([x[None], residual])
         return Output(self.norm(last), None if cache is None else cache.advance(counts_B), routing, residual, attention)
+
+
+def _stays_in_place(path: Any, variable: Any) -> bool:
+    """Whether all layers' weights are indexed where they lie (experts, `lanes`) instead of sliced layer by layer."""
+    return isinstance(variable, ExpertParam) or variable.dtype == jnp.uint16
 
 
 def bucket(length: int, smallest: int = 16) -> int:

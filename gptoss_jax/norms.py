@@ -1,9 +1,13 @@
 """The three simplest pieces: root-mean-square norm, linear map, embedding and unembedding."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
+
+from gptoss_jax.lanes import DenseLanes, PackedLanes, widen
 
 PRECISION = jax.lax.Precision.HIGHEST  # float32 products stay float32 where the hardware would round them (TF32)
 
@@ -19,10 +23,18 @@ def rms_norm(x: Float[Array, "... D"], scale: Float[Array, "D"], eps: float = 1e
 
 
 def linear(
-    x: Float[Array, "... I"], weight: Float[Array, "O I"], bias: Float[Array, "O"] | None = None
+    x: Float[Array, "... I"],
+    weight: Float[Array, "O I"] | DenseLanes | PackedLanes,
+    bias: Float[Array, "O"] | None = None,
 ) -> Float[Array, "... O"]:
-    """``x @ weight.T + bias`` in the dtype of `x`; weights keep the checkpoint's ``[out, in]`` orientation."""
-    y = jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype), precision=PRECISION)
+    """``x @ weight.T + bias`` in the dtype of `x`; weights keep the checkpoint's ``[out, in]`` orientation.
+
+    Matrices in the layout of `lanes`, which is for CPUs, bring their own product.
+    """
+    if isinstance(weight, DenseLanes | PackedLanes):
+        y = weight.multiply(x).astype(x.dtype)
+    else:
+        y = jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype), precision=PRECISION)
     return y if bias is None else y + bias.astype(x.dtype)
 
 
@@ -44,8 +56,10 @@ class Linear(nnx.Module):
         self.weight = nnx.Param(normal(rngs, (*stack, outputs, inputs), dtype))
         self.bias = nnx.Param(normal(rngs, (*stack, outputs), dtype))
 
-    def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        return linear(x, self.weight[...], self.bias[...])
+    def __call__(self, x: Float[Array, "... I"], layer: Any = 0) -> Float[Array, "... O"]:
+        """`layer` is used only by weights in the layout of `lanes`, which stay in their stack."""
+        weight = self.weight[...]
+        return linear(x, DenseLanes(weight, layer) if weight.dtype == jnp.uint16 else weight, self.bias[...])
 
 
 class Embedding(nnx.Module):
@@ -55,7 +69,8 @@ class Embedding(nnx.Module):
         self.weight = nnx.Param(normal(rngs, (vocab_size, hidden_size), dtype))
 
     def __call__(self, tokens: Int[Array, "..."], dtype: jnp.dtype) -> Float[Array, "... D"]:
-        return jnp.take(self.weight[...], tokens, axis=0).astype(dtype)
+        rows = jnp.take(self.weight[...], tokens, axis=0)
+        return (widen(rows) if rows.dtype == jnp.uint16 else rows).astype(dtype)
 
 
 class Unembedding(nnx.Module):
@@ -65,7 +80,9 @@ class Unembedding(nnx.Module):
         self.weight = nnx.Param(normal(rngs, (vocab_size, hidden_size), dtype))
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        return linear(x, self.weight[...]).astype(jnp.float32)
+        weight = self.weight[...]
+        lanes = weight.dtype == jnp.uint16
+        return linear(x, DenseLanes(weight[None], 0) if lanes else weight).astype(jnp.float32)
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: jnp.dtype, std: float = 0.02) -> Float[Array, "..."]:
