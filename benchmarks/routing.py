@@ -1,6 +1,6 @@
 """Time every routing metric on one trace: 36 layers x 128 experts x 4,096 tokens, without resampling.
 
-    python benchmarks/routing.py [--tokens 4096] [--layers 36] [--experts 128] [--repeats 3]
+python benchmarks/routing.py [--tokens 4096] [--layers 36] [--experts 128] [--repeats 3]
 """
 
 import argparse
