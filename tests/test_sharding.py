@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -123,6 +124,20 @@ def test_plan_of_120b_on_published_machines():
             assert one.devices == {"1 x 80 GB": 1, "4 x 24 GB": 4, "8 devices": 8, "64 devices": 64}[machine]
     text = sharding.table(GPT_OSS_120B, sharding.MESHES_120B)
     assert len(text.splitlines()) == 2 + sum(map(len, sharding.MESHES_120B.values()))
+
+
+def test_the_plan_is_a_command(monkeypatch, capsys):
+    def command(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["devices.py", *words])
+        runpy.run_path(str(ROOT / "benchmarks" / "devices.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    assert command() == sharding.table(GPT_OSS_120B, sharding.MESHES_120B) + "\n"
+    assert len(command("20b", "--mesh", "1,4,2", "--batch", "8").splitlines()) == 3
+    with pytest.raises(SystemExit, match="tensor = 4 does not divide"):
+        command("20b", "--mesh", "1,1,4")
+    with pytest.raises(SystemExit, match="--mesh takes 3 numbers"):
+        command("20b", "--mesh", "4")
 
 
 def test_traffic_by_hand():
