@@ -6,6 +6,7 @@ The texts are public domain, CC0 or under permissive licenses (`DOMAINS`).
 import dataclasses
 import hashlib
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +45,21 @@ SHINGLE = 48  # bytes of a run that counts as seen before
 SEEN = 0.2  # a held-out block with more than this share of seen runs is dropped
 
 
-def read(folder: str | Path) -> dict[str, str]:
-    """Name -> text of every domain in a folder of ``<name>.txt.xz`` files."""
+def read(folder: str | Path, names: Sequence[str] = NAMES) -> dict[str, str]:
+    """Name -> text of the domains in a folder of ``<name>.txt.xz`` files.
+
+    Raises:
+      CorpusError: a file is missing or damaged.
+    """
     texts = {}
-    for name in NAMES:
+    for name in names:
         path = Path(folder) / f"{name}.txt.xz"
         try:
             texts[name] = lzma.decompress(path.read_bytes()).decode("utf-8")
         except FileNotFoundError:
-            raise CorpusError(f"{path}: no such file; `python -m gptoss_jax.nano.corpus --help` builds it") from None
+            raise CorpusError(
+                f"{path}: no such file; `python -m gptoss_jax.nano.sources --help` says how to build it"
+            ) from None
         except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
             raise CorpusError(f"{path}: damaged ({error}); build it again") from None
     return texts

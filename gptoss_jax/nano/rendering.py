@@ -57,14 +57,14 @@ def _message(message: dialogs.Message) -> Message:
 
 
 class Codec:
-    """Ids of text and conversations, with the tokenizer in a file or folder.
+    """Ids of text and conversations.
 
     Args:
-      path: ``tokenizer.json``, or a folder that holds it.
+      tokenizer: the tokenizer, or the file or folder that holds it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.tokenizer = Tokenizer.from_file(path)
+    def __init__(self, tokenizer: Tokenizer | str | os.PathLike[str]):
+        self.tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_file(tokenizer)
         self.encoding = Encoding(self.tokenizer)
 
     @property

@@ -46,8 +46,8 @@ def token_cache(corpus: Path, codec: Codec, folder: Path) -> dict[str, np.ndarra
     if not path.exists():
         texts = tokenize(corpus, codec)[0]
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **texts)  # type: ignore[arg-type]
+        with partial.open("wb") as target:
+            np.savez(target, **texts)  # type: ignore[arg-type]
         partial.replace(path)
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
@@ -113,16 +113,16 @@ def run(plan: Plan, batches: Batches, now: State, out: Path, *, minutes: float |
     step, stop, fields = optimizer.make_step(plan), Stop(minutes), dataclasses.asdict(plan)
     log, saved, begun, first = Log(out, int(now.step)), time.monotonic(), time.monotonic(), int(now.step)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    measured: list[dict[str, Any]] = []
+    measured: list[dict[str, float]] = []
     position = int(now.position) - first
     with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("compiling", total=plan.steps, completed=first)
         for number in range(first, plan.steps):
             now, parts = step(now, batches.make(position + number))
-            measured.append(parts)
+            measured.append({name: float(value) for name, value in parts.items()})
             if (number + 1) % EVERY == 0 or number + 1 == plan.steps:
                 speed = len(measured) * plan.rows * plan.length / (time.monotonic() - begun)
-                line = log.add(number + 1, speed, [{k: float(v) for k, v in part.items()} for part in measured])
+                line = log.add(number + 1, speed, measured)
                 measured, begun = [], time.monotonic()
                 bar.update(task, completed=number + 1, description=line)
                 if bar.disable:
