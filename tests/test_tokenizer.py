@@ -84,9 +84,7 @@ def test_ids_without_an_embedding_row_are_refused(tokenizer: Tokenizer) -> None:
 
 
 def test_special_text_is_refused_with_its_position(tokenizer: Tokenizer) -> None:
-    with pytest.raises(
-        ValueError, match=r"special token '<\|end\|>' at character 6;.*disallowed_special=\(\)"
-    ):
+    with pytest.raises(ValueError, match=r"special token '<\|end\|>' at character 6;.*disallowed_special=\(\)"):
         tokenizer.encode("hello <|end|> <|start|>")
 
 

@@ -10,6 +10,8 @@ from gptoss_jax.harmony.tools import ToolDescription, ToolNamespaceConfig
 
 
 class ReasoningEffort(enum.StrEnum):
+    """How long to think: one line of the system message, written in lower case there."""
+
     LOW = "Low"
     MEDIUM = "Medium"
     HIGH = "High"

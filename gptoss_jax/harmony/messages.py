@@ -16,6 +16,8 @@ from gptoss_jax.harmony.forms import FormError, choice, expect, field, load_obje
 
 
 class Role(enum.StrEnum):
+    """Who speaks."""
+
     USER = "user"
     ASSISTANT = "assistant"
     SYSTEM = "system"

