@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 
 def page(notebook: dict) -> dict:
     """The notebook as the site shows it: alt text on figures, no link to files that the site does not have."""
+    opening = notebook["cells"][0]
+    opening["source"] = re.sub(r": \[[^]]+\]\(exercises/[^)]+\)", "", "".join(opening["source"]))
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
             continue

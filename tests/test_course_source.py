@@ -238,3 +238,25 @@ def test_tidy_removes_what_differs_between_runs():
 def test_unknown_lesson_numbers_are_named():
     with pytest.raises(SystemExit, match="77"):
         build.sources(["77"])
+
+
+def test_prose_changes_without_running(tmp_path):
+    path = _folder(tmp_path)
+    _committed(tmp_path, path)
+    file = build.target(path, "reading", tmp_path)
+    book = nbformat.read(file, 4)
+    output = nbformat.v4.new_output("stream", name="stdout", text="kept")
+    book.cells[1].outputs = [output]
+    build.write(book, file)
+    path.write_text(path.read_text().replace("How much?", "How many?"))
+    build.build(path, tmp_path, run=False)
+    assert build.stale(path, tmp_path) == []
+    assert nbformat.read(file, 4).cells[1].outputs == [output]
+    path.write_text(path.read_text().replace("math.pi", "math.e"))
+    with pytest.raises(build.LessonFailed, match="must be run"):
+        build.build(path, tmp_path, run=False)
+
+
+def test_the_reading_version_points_to_the_students_copy(demo):
+    assert "](exercises/42_demo.ipynb)" in by_id(demo, "reading")["opening-1"].source
+    assert "exercises/" not in by_id(demo, "exercises")["opening-1"].source

@@ -135,11 +135,29 @@ def write(book: Any, file: Path) -> None:
     partial.replace(file)
 
 
-def build(path: Path, folder: Path = FOLDER) -> float:
-    """Write the three notebooks of one source; the seconds that running it took."""
+def keep_outputs(book: Any, file: Path) -> Any:
+    """The notebook with the outputs of its committed version, whose code must be the same."""
+    import nbformat
+
+    old = nbformat.read(file, as_version=4)
+    was, now = ([cell for cell in b.cells if cell.cell_type == "code"] for b in (old, book))
+    if [cell.source for cell in was] != [cell.source for cell in now]:
+        raise LessonFailed(f"{file.name}: its code has changed, so it must be run; leave out --text")
+    for cell, before in zip(now, was, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    return book
+
+
+def build(path: Path, folder: Path = FOLDER, *, run: bool = True) -> float:
+    """Write the three notebooks of one source; the seconds that running it took.
+
+    Args:
+      run: False keeps the committed outputs, where only prose has changed.
+    """
     lesson = source.read(path)
     begun = time.monotonic()
-    reading = execute(source.notebook(lesson, "reading"), folder)
+    reading = source.notebook(lesson, "reading")
+    reading = execute(reading, folder) if run else keep_outputs(reading, target(path, "reading", folder))
     seconds = time.monotonic() - begun
     solutions = source.notebook(lesson, "solutions")
     for cell, ran in zip(solutions.cells, reading.cells, strict=True):
@@ -156,12 +174,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gptoss_jax.course.build", description=__doc__)
     parser.add_argument("lessons", nargs="*", metavar="NN", help="two-digit numbers; all lessons if none is given")
     parser.add_argument("--check", action="store_true", help="only report notebooks that differ from their source")
+    parser.add_argument("--text", action="store_true", help="only prose has changed: keep the outputs")
     options = parser.parse_args(arguments)
     wrong = []
     for path in sources(options.lessons):
         try:
             if not options.check:
-                print(f"{path.stem}: {build(path):.1f} s", flush=True)
+                print(f"{path.stem}: {build(path, run=not options.text):.1f} s", flush=True)
             wrong += stale(path)
         except (source.SourceError, LessonFailed) as error:
             wrong.append(str(error))

@@ -224,7 +224,7 @@ def notebook(source: Source, product: Product) -> Any:
     import nbformat
 
     cells = [
-        _cell("markdown", _opening(source)),
+        _cell("markdown", _opening(source, product)),
         _cell("code", START.format(number=source.number, seconds=source.seconds)),
     ]
     cells[1].metadata["tags"] = ["start"]
@@ -255,14 +255,19 @@ def _cell(kind: str, text: str) -> Any:
     return getattr(nbformat.v4, f"new_{kind}_cell")(text.strip("\n"))
 
 
-def _opening(source: Source) -> str:
+def _opening(source: Source, product: Product) -> str:
     goals = "\n".join(f"- {goal[0].lower()}{goal[1:].rstrip('.')};" for goal in source.goals.values())
-    return (
-        f"# {source.number} · {source.title}\n\n**Time:** {source.minutes} minutes. **You need:** {source.needs}\n\n"
-        f"After this lesson you can\n\n{goals[:-1]}.\n\n"
+    parts = [
+        f"# {source.number} · {source.title}",
+        f"**Time:** {source.minutes} minutes. **You need:** {source.needs}",
+        f"After this lesson you can\n\n{goals[:-1]}.",
         "[It failed, what now?](../docs/troubleshooting.md) · [Glossary](../docs/glossary.md) · "
-        "[The letters in the shapes](../docs/notation.md)"
-    )
+        "[The letters in the shapes](../docs/notation.md)",
+    ]
+    if product == "reading" and source.tasks:
+        own = f"This copy has been run, with the solutions folded: [solve them in yours](exercises/{source.name})."
+        parts.insert(3, own)
+    return "\n\n".join(parts)
 
 
 def _product_cell(source: Source, cell: Any, product: Product, number: int) -> Any:
