@@ -186,6 +186,13 @@ def test_a_foreign_mesh_is_refused():
         load(GOLDEN, dtype="float32", mesh=mesh)
 
 
+def test_weights_laid_out_for_one_cpu_are_refused():
+    model, _ = load(GOLDEN, dtype="float32")
+    model.embedding.weight.set_value(np.zeros((512, 192), np.uint16))
+    with pytest.raises(sharding.MeshError, match="laid out for one CPU"):
+        sharding.shard(model, sharding.make_mesh(devices=jax.devices()[:1]))
+
+
 def test_too_little_memory_is_said_before_allocating(monkeypatch):
     monkeypatch.setattr(placing, "available_memory", lambda: 5 << 20)
     monkeypatch.setattr(placing, "place", lambda *args: pytest.fail("an array was allocated"))

@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -57,10 +58,16 @@ class Placement:
 
 
 def shard(model: GptOss, mesh: Mesh) -> GptOss:
-    """The same model spread over a mesh. For a model that fits where it is; `checkpoint.load` never makes it whole."""
+    """The same model spread over a mesh. For a model that fits where it is; `checkpoint.load` never makes it whole.
+
+    Raises:
+      MeshError: the mesh does not divide the model, or the weights are in the layout of `lanes`.
+    """
     check_mesh(model.config, dict(mesh.shape))
     graph, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
+    if any(variable.get_value().dtype == jnp.uint16 for _, variable in flat):
+        raise MeshError("the weights are laid out for one CPU (`lanes`): load the checkpoint with mesh=...")
     for path, variable in flat:
         variable.set_value(jax.device_put(variable.get_value(), sharding_of(".".join(map(str, path)), mesh)))
     spread = nnx.merge(graph, state)
