@@ -72,6 +72,8 @@ def prune(ranks: Mapping[bytes, int], counts: collections.Counter[int], size: in
         for spelled in (word.encode(), b" " + word.encode()):
             if spelled in ranks:
                 kept |= closure(spelled, ranks, kept)
+    if len(kept) > size:
+        raise ValueError(f"size {size} is too small: bytes and Harmony's words take {len(kept)} tokens")
     for rank, _ in counts.most_common():
         token = by_rank[rank]
         if len(token) > 1 and token.isdigit():
