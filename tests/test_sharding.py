@@ -193,6 +193,21 @@ def test_weights_laid_out_for_one_cpu_are_refused():
         sharding.shard(model, sharding.make_mesh(devices=jax.devices()[:1]))
 
 
+def test_a_large_array_reaches_an_accelerator_layer_by_layer():
+    whole = np.arange(5 * 6 * 4, dtype=np.uint8).reshape(5, 6, 4)
+    asked = []
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        asked.append(whole[index].shape)
+        return whole[index]
+
+    box = (slice(1, 4), slice(2, 6), slice(0, 4))
+    stacks = placing._by_layers(read, box, np.uint8, [jax.devices()[0]] * 2)
+    for stack in stacks:
+        np.testing.assert_array_equal(stack, whole[box])
+    assert asked == [(1, 4, 4)] * 3  # one layer at a time, read once for both devices
+
+
 def test_too_little_memory_is_said_before_allocating(monkeypatch):
     monkeypatch.setattr(placing, "available_memory", lambda: 5 << 20)
     monkeypatch.setattr(placing, "place", lambda *args: pytest.fail("an array was allocated"))
