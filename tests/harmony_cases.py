@@ -7,27 +7,12 @@ import string
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import gptoss_jax
 from gptoss_jax.harmony import Encoding, Message
-from gptoss_jax.tokenizer import Tokenizer
 
 WORDS = ["hello", "weather", "Zürich", "東京", "naïve", "e\u0301", "👩‍🚀", "int x;", "a_b-c", "\u202eabc", "π≈3.14"]
 SPECIALS = ["<|start|>", "<|end|>", "<|channel|>", "<|message|>", "<|call|>", "<|constrain|>", "<|endofprompt|>"]
 BLANKS = ["", " ", "  ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u3000"]
-
-
-@pytest.fixture(scope="session")
-def official(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The official encoding, loaded once."""
-    return official_encoding(tmp_path_factory.mktemp("ranks"))
-
-
-@pytest.fixture(scope="session", params=["tiktoken", "scratch"])
-def encoding(request: pytest.FixtureRequest) -> Encoding:
-    """Ours, over either engine."""
-    return Encoding(Tokenizer.o200k_harmony(request.param))
 
 
 def official_encoding(folder: Path) -> Any:

@@ -19,7 +19,7 @@ from gptoss_jax.harmony import (
 )
 from gptoss_jax.harmony.view import visible
 
-pytest_plugins = ["harmony_cases"]
+pytest_plugins = ["harmony_fixtures"]
 
 TOOLS = {"functions": {"name": "functions", "tools": [{"name": "f"}]}}
 

@@ -17,7 +17,7 @@ from gptoss_jax.harmony import (
     StreamableParser,
 )
 
-pytest_plugins = ["harmony_cases"]
+pytest_plugins = ["harmony_fixtures"]
 
 SEED = int(os.environ.get("GPTOSS_JAX_SEED", "20261122"))
 CONVERSATIONS = int(os.environ.get("GPTOSS_JAX_CONVERSATIONS", "2000"))

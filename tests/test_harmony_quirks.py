@@ -24,7 +24,7 @@ from gptoss_jax.harmony import (
 from gptoss_jax.harmony.header import parse_header
 from gptoss_jax.harmony.schema import to_typescript
 
-pytest_plugins = ["harmony_cases"]
+pytest_plugins = ["harmony_fixtures"]
 
 say = Message.from_role_and_content
 

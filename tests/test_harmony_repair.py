@@ -9,7 +9,7 @@ import pytest
 from gptoss_jax.harmony import Encoding, Message, Role, StreamableParser, StreamState
 from gptoss_jax.harmony.repair import EXPLANATIONS
 
-pytest_plugins = ["harmony_cases"]
+pytest_plugins = ["harmony_fixtures"]
 
 STREAMS = int(os.environ.get("GPTOSS_JAX_STREAMS", "2500"))
 

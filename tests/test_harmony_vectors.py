@@ -21,7 +21,7 @@ from gptoss_jax.harmony import (
     ToolDescription,
 )
 
-pytest_plugins = ["harmony_cases"]
+pytest_plugins = ["harmony_fixtures"]
 
 say = Message.from_role_and_content
 CALL = '{"location": "Tokyo"}'

@@ -182,6 +182,7 @@ Content = TextContent | SystemContent | DeveloperContent
 
 
 def as_content(content: Any, path: str) -> Content:
+    """A string becomes `TextContent`; content stays as it is; anything else is refused."""
     if isinstance(content, str):
         return TextContent(content)
     if isinstance(content, Content):
@@ -190,6 +191,7 @@ def as_content(content: Any, path: str) -> Content:
 
 
 def content_from_dict(raw: Any, path: str) -> Content:
+    """Reads one item of a message, of whichever type it says it is."""
     expect(raw, dict, path)
     match raw.get("type"):
         case "text":
