@@ -21,6 +21,7 @@ from gptoss_jax.model import GptOss
 from gptoss_jax.sharding import ExpertParallel, Placement
 from gptoss_jax.tokenizer import Tokenizer
 
+BUILT_IN_NAME = "gpt-oss-nano"
 BUILT_IN = Path(__file__).parents[1] / "nano" / "weights"
 DTYPES = ("float32", "bfloat16")
 _LOG = logging.getLogger(__name__)
@@ -110,7 +111,9 @@ def load(
     for path_of, variable in nnx.to_flat_state(state):
         variable.set_value(filled[".".join(map(str, path_of))])
     model = nnx.merge(graph, state)
-    model.name = checkpoint.name + ("" if first_layers is None else f" (first {first_layers} layers)")
+    model.name = (BUILT_IN_NAME if path is None else checkpoint.name) + (
+        "" if first_layers is None else f" (first {first_layers} layers)"
+    )
     model.checkpoint_hash = checkpoint.fingerprint()
     if placement:
         model.dispatch = ExpertParallel(config, placement.mesh)
