@@ -97,3 +97,11 @@ def test_names_that_are_no_file_names_are_refused(model, tmp_path, name):
 def test_bad_tokens_are_named(model, tokens):
     with pytest.raises(ValueError, match=r"empty|sequence|999|-1"):
         gj.trace(model, tokens)
+
+
+def test_plain_text_has_no_roles():
+    tokenizer = gj.Tokenizer.o200k_harmony()
+    config = dataclasses.replace(TINY, vocab_size=201_088, num_tokens=201_088)
+    trace = gj.trace(gj.GptOss(config, rngs=nnx.Rngs(0)), tokenizer.encode("Hello"), tokenizer=tokenizer, logits=False)
+    assert trace.token_text == ("Hello",)
+    assert trace.roles == trace.channels == ()

@@ -66,10 +66,11 @@ def drawings(
         if trace.num_experts > trace.experts_per_token:
             margin = metrics.margins(trace).of_set
             whole.append(("margin", lambda: figures.layer_spread(margin, "margin of the set, logits", log=True)))
+    often = metrics.load(trace).value * T * trace.experts_per_token >= MIN_COUNT
     whole += [
         (f"together_layer_{layer:02}", lambda layer=layer: _together(trace, layer))  # type: ignore[misc]
         for layer in some
-        if trace.experts_per_token > 1
+        if trace.experts_per_token > 1 and often[layer].sum() >= trace.num_experts / 2
     ]
     if T > 1:
         whole.append(("repetition", lambda: _repetition(trace, groups)))

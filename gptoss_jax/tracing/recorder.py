@@ -150,10 +150,11 @@ def _assemble(
         seen = Encoding(tokenizer).label_tokens(tokens.tolist())
         labels = {
             "token_text": tuple(tokenizer.token_text(int(t)) for t in tokens),
-            "roles": tuple(label.role or "" for label in seen),
-            "channels": tuple(label.channel or "" for label in seen),
             "special": np.array([label.part == "special" for label in seen]),
         }
+        if labels["special"].any():  # plain text has no roles
+            labels["roles"] = tuple(label.role or "" for label in seen)
+            labels["channels"] = tuple(label.channel or "" for label in seen)
     return Trace(
         tokens=tokens,
         experts=experts,
