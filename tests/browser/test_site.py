@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs" / "build_site.py"
+PAGES = sorted(f"docs/{p.stem}" for p in (ROOT / "docs").glob("*.md") if p.stem != "index")
+NAMES = ["index", *PAGES, *sorted(f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.ipynb"))]
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +84,7 @@ def visit(chromium, site):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(
-    "name", ["index", "notebooks/00_map", "docs/glossary", "docs/instructor", "docs/troubleshooting"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_accessibility(visit, axe_source, name, theme):
     page = visit(f"{name}.html", theme=theme)
     page.evaluate(axe_source)
