@@ -163,12 +163,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m gptoss_jax.nano.card", description=__doc__, formatter_class=style)
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint folder")
-    parser.add_argument("--report", type=Path, required=True, help="JSON of gptoss-jax eval --out")
+    parser.add_argument(
+        "--report", type=Path, nargs="+", required=True, help="JSON of gptoss-jax eval --out; parts add up"
+    )
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of the phases, in order")
     parser.add_argument("--status", default="", help="a sentence on the state of the training")
     given = parser.parse_args(arguments)
     try:
-        print(write(given.weights, json.loads(given.report.read_text(encoding="utf-8")), given.runs, given.status))
+        report: dict[str, Any] = {}
+        for path in given.report:
+            report |= json.loads(path.read_text(encoding="utf-8"))
+        print(write(given.weights, report, given.runs, given.status))
     except (OSError, json.JSONDecodeError, TrainError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 1
