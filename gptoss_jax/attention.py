@@ -5,6 +5,7 @@ Sources: openai/gpt-oss ``torch/model.py`` (FACTS 3.3); Ainslie et al. 2023 (gro
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
@@ -12,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from gptoss_jax.config import ModelConfig
 from gptoss_jax.norms import PRECISION, Linear, RMSNorm, normal
 from gptoss_jax.rope import rotate
+
+BLOCK = 512  # keys that `attend_by_blocks` takes at a time
 
 
 def attention_mask(
@@ -58,6 +61,46 @@ def attend(
     return mixed, probs
 
 
+def attend_by_blocks(
+    query_BTKGH: Float[Array, "B T K G H"],
+    key_LBSKH: Float[Array, "L B S K H"],
+    value_LBSKH: Float[Array, "L B S K H"],
+    layer: Any,
+    sink_KG: Float[Array, "K G"],
+    query_positions: Int[Array, "B T"],
+    filled: Int[Array, ""],
+    block: int = BLOCK,
+) -> Float[Array, "B T K G H"]:
+    """`attend` over layer `layer` of a cache whose slot s holds position s, a block of keys at a time.
+
+    Time follows the `filled` slots instead of the cache's length, and memory holds the scores of one block. What has
+    been mixed so far is kept with its largest score and the sum of its weights, and rescaled when a larger score
+    comes. The sink is where this starts: a score whose weight goes to no value. Sources: Milakov and Gimelshein 2018
+    (running softmax), Dao et al. 2022 (FlashAttention).
+    """
+    B, T, K, G, H = query_BTKGH.shape
+    block = min(block, key_LBSKH.shape[2])
+    query = query_BTKGH.astype(jnp.float32) * H**-0.5
+
+    def add(i: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        mixed, largest, total = state
+        start = jnp.minimum(i * block, key_LBSKH.shape[2] - block)  # the last block reaches back over slots seen before
+        read = lambda store: jax.lax.dynamic_slice(store, (layer, 0, start, 0, 0), (1, B, block, K, H))[0]
+        position = start + jnp.arange(block)
+        visible = (position <= query_positions[..., None]) & (position >= i * block)
+        scores = jnp.einsum("BTKGH,BSKH->BKGTS", query, read(key_LBSKH).astype(jnp.float32), precision=PRECISION)
+        scores = jnp.where(visible[:, None, None], scores, -jnp.inf)
+        new = jnp.maximum(largest, jnp.max(scores, axis=-1))
+        weights, kept = jnp.exp(scores - new[..., None]), jnp.exp(largest - new)
+        added = jnp.einsum("BKGTS,BSKH->BKGTH", weights, read(value_LBSKH).astype(jnp.float32), precision=PRECISION)
+        return mixed * kept[..., None] + added, new, total * kept + jnp.sum(weights, axis=-1)
+
+    sink = jnp.broadcast_to(sink_KG.astype(jnp.float32)[None, :, :, None], (B, K, G, T))
+    start = (jnp.zeros((B, K, G, T, H), jnp.float32), sink, jnp.ones((B, K, G, T), jnp.float32))
+    mixed, _, total = jax.lax.fori_loop(0, (filled + block - 1) // block, add, start)
+    return jnp.einsum("BKGTH->BTKGH", mixed / total[..., None]).astype(query_BTKGH.dtype)
+
+
 class Attention(nnx.Module):
     """The attention half of a block, weights stacked over layers.
 
@@ -99,3 +142,19 @@ class Attention(nnx.Module):
         B, T, K, G, _ = query_BTKGH.shape
         mixed, probs = attend(query_BTKGH, key_BSKH, value_BSKH, self.sinks[...].reshape(K, G), mask_BTS)
         return self.out(mixed.reshape(B, T, -1), layer), probs
+
+    def over_cache(
+        self,
+        query_BTKGH: Float[Array, "B T K G H"],
+        key_LBSKH: Float[Array, "L B S K H"],
+        value_LBSKH: Float[Array, "L B S K H"],
+        index: Any,
+        query_positions: Int[Array, "B T"],
+        filled: Int[Array, ""],
+        layer: Any = 0,
+    ) -> Float[Array, "B T D"]:
+        """The same with keys and values that stay in the cache; `index` is this layer's place in it."""
+        B, T, K, G, _ = query_BTKGH.shape
+        sinks = self.sinks[...].reshape(K, G)
+        mixed = attend_by_blocks(query_BTKGH, key_LBSKH, value_LBSKH, index, sinks, query_positions, filled)
+        return self.out(mixed.reshape(B, T, -1), layer)

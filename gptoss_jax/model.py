@@ -16,9 +16,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from gptoss_jax.attention import Attention, attention_mask
+from gptoss_jax.attention import BLOCK, Attention, attention_mask
 from gptoss_jax.cache import KVCache
-from gptoss_jax.config import SLIDING, ModelConfig
+from gptoss_jax.config import FULL, SLIDING, ModelConfig
 from gptoss_jax.experts import Dispatch, ExpertParam, Experts, moe
 from gptoss_jax.interventions import Intervention, intervene
 from gptoss_jax.norms import Embedding, RMSNorm, Unembedding
@@ -33,11 +33,13 @@ class Record:
     Attributes:
       routing: `Routing` of every layer and token.
       residual: the residual stream before the first block and after each.
+      middle: the residual stream between the two halves of each block, after attention.
       attention: probabilities of every head, without the sink's share; only without a cache.
     """
 
     routing: bool = False
     residual: bool = False
+    middle: bool = False
     attention: bool = False
 
 
@@ -53,6 +55,7 @@ class Output(NamedTuple):
       cache: the extended `KVCache`, or None.
       routing: `Routing` with arrays [L, B, T, ...], or None.
       residual: [L + 1, B, T, D], or None.
+      middle: [L, B, T, D], or None.
       attention: float32 [L, B, K, G, T, S], or None.
     """
 
@@ -60,6 +63,7 @@ class Output(NamedTuple):
     cache: KVCache | None
     routing: Routing | None
     residual: Float[Array, "L1 B T D"] | None
+    middle: Float[Array, "L B T D"] | None
     attention: Float[Array, "L B K G T S"] | None
 
 
@@ -86,7 +90,7 @@ class Mlp(nnx.Module):
         x = self.norm(x_BTD).reshape(B * T, D)
         routing = self.router(x)
         if change is not None:
-            routing = intervene(routing, change.layer(layer))
+            routing = intervene(routing, change.layer(layer), x)
         real = real_BT.reshape(-1, 1)
         served = Routing(routing.logits, jnp.where(real, routing.experts, E), jnp.where(real, routing.weights, 0))
         if callable(dispatch):
@@ -180,15 +184,21 @@ class GptOss(nnx.Module):
                     index = group * kinds.count(kind) + kinds[:j].count(kind)
                     extend = cache.extend_ring if kind == SLIDING else cache.extend_full
                     cache, keys, values, key_positions = extend(index, key, value, counts_B)
-                mask = attention_mask(positions, key_positions, config.sliding_window if kind == SLIDING else None)
-                added, probs = block.attention(query, keys.astype(key.dtype), values.astype(value.dtype), mask, layer)
-                x = x + added
-                added, routing = block.mlp(x, real, layer, change, dispatch)
-                x = x + added
+                if cache is not None and kind == FULL and _by_blocks(cache):
+                    stored, filled = (cache.full_key, cache.full_value), jnp.max(cache.length + counts_B)
+                    added, probs = block.attention.over_cache(query, *stored, index, positions, filled, layer), None
+                else:
+                    mask = attention_mask(positions, key_positions, config.sliding_window if kind == SLIDING else None)
+                    keys, values = keys.astype(key.dtype), values.astype(value.dtype)
+                    added, probs = block.attention(query, keys, values, mask, layer)
+                middle = x + added
+                added, routing = block.mlp(middle, real, layer, change, dispatch)
+                x = middle + added
                 seen.append(
                     (
                         routing if record.routing else None,
                         x if record.residual else None,
+                        middle if record.middle else None,
                         probs if record.attention else None,
                     )
                 )
@@ -199,15 +209,21 @@ class GptOss(nnx.Module):
         x = self.embedding(tokens_BT, self.dtype)
         groups = jnp.arange(config.num_layers // period)
         (last, cache), seen = jax.lax.scan(run_period, (x, cache), (dense, groups))
-        routing, residual, attention = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen)
+        routing, residual, middle, attention = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen)
         if record.residual:
             residual = jnp.concatenate([x[None], residual])
-        return Output(self.norm(last), None if cache is None else cache.advance(counts_B), routing, residual, attention)
+        cache = None if cache is None else cache.advance(counts_B)
+        return Output(self.norm(last), cache, routing, residual, middle, attention)
 
 
 def _stays_in_place(path: Any, variable: Any) -> bool:
     """Whether all layers' weights are indexed where they lie (experts, `lanes`) instead of sliced layer by layer."""
     return isinstance(variable, ExpertParam) or variable.dtype == jnp.uint16
+
+
+def _by_blocks(cache: KVCache) -> bool:
+    """On a CPU a long cache is read only as far as it is filled; an accelerator would wait for every block's turn."""
+    return cache.max_len > BLOCK and jax.default_backend() == "cpu"
 
 
 def bucket(length: int, smallest: int = 16) -> int:

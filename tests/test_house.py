@@ -14,6 +14,7 @@ ORDER = [
     "roofline",
     "tokenizer",
     "harmony",
+    "lanes",
     "norms",
     "rope",
     "attention",
