@@ -23,6 +23,7 @@ from gptoss_jax.model import Record, prepare, run_recorded
 GOLDEN = Path(__file__).parent / "parity" / "golden" / "wide"
 PROMPTS = np.load(GOLDEN / "tokens.npy")[:256].reshape(2, 128)  # two rows, each as long as the window
 NEW_TOKENS = 6
+MAX_LEN = 1024  # longer than a block of keys
 
 
 def whole(mesh, tree):
@@ -75,7 +76,7 @@ def main(out, sizes, process=None):
     _, tokens, counts = prepare(model.config, PROMPTS)
     program = run_recorded.lower(model, jnp.asarray(tokens), jnp.asarray(counts), logits=False).compile().as_text()
     moved = collectives(program)
-    written = list(generate(model, PROMPTS[0].tolist(), NEW_TOKENS))
+    written = list(generate(model, PROMPTS[0].tolist(), NEW_TOKENS, max_len=MAX_LEN))
     if process:
         multihost_utils.sync_global_devices("done")
     np.savez(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from devices_worker import GOLDEN, NEW_TOKENS, PROMPTS, run
+from devices_worker import GOLDEN, MAX_LEN, NEW_TOKENS, PROMPTS, run
 
 from gptoss_jax import roofline, sharding
 from gptoss_jax.checkpoint import CheckpointError, load, placing
@@ -41,7 +41,7 @@ def finish(worker: subprocess.Popen) -> str:
 @pytest.fixture(scope="module")
 def alone():
     model, _ = load(GOLDEN, dtype="float32")
-    written = list(generate(model, PROMPTS[0].tolist(), NEW_TOKENS))
+    written = list(generate(model, PROMPTS[0].tolist(), NEW_TOKENS, max_len=MAX_LEN))
     whole = sum(leaf.nbytes for leaf in jax.tree.leaves(model))
     return {
         "config": model.config,
