@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gptoss_jax.course import lesson, source
+from gptoss_jax.course import lesson, products
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "parity" / "golden" / "small"
-CELL = source.START.format(number="00", seconds=5)
+CELL = products.START.format(number="00", seconds=5)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import textwrap
 import nbformat
 import pytest
 
-from gptoss_jax.course import build, source
+from gptoss_jax.course import build, products, source
 
 HEADER = """
 # ---
@@ -66,7 +66,7 @@ def demo(tmp_path):
 
 
 def by_id(demo, product):
-    return {cell.id: cell for cell in source.notebook(demo, product).cells}
+    return {cell.id: cell for cell in products.notebook(demo, product).cells}
 
 
 def test_header_tasks_and_predictions(demo):
@@ -75,9 +75,9 @@ def test_header_tasks_and_predictions(demo):
     assert demo.predictions == (("How much?", "This **much**."),)
 
 
-@pytest.mark.parametrize("product", source.PRODUCTS)
+@pytest.mark.parametrize("product", products.PRODUCTS)
 def test_every_product_is_a_valid_notebook_with_the_first_cells(demo, product):
-    book = source.notebook(demo, product)
+    book = products.notebook(demo, product)
     nbformat.validate(book)
     assert book.cells[0].source.startswith("# 42 · Demo\n")
     assert "add numbers" in book.cells[0].source
@@ -125,13 +125,13 @@ def test_links_fit_the_folder(demo):
 
 def test_strip_solution_at_the_top_level():
     code = f"x = 1\n{source.BEGIN}\na = 1\nb = a + x\n{source.END}\ny = 2"
-    assert source.strip_solution(code) == "x = 1\na = ...  # your code here\nb = ...  # your code here\ny = 2"
+    assert products.strip_solution(code) == "x = 1\na = ...  # your code here\nb = ...  # your code here\ny = 2"
 
 
 def test_ids_of_other_sections_survive_an_insertion(tmp_path, demo):
     longer = BODY.replace("# %% [markdown] predict", "# %%\nprint(1)\n\n# %% [markdown] predict")
     other = source.read(write(tmp_path, HEADER + longer))
-    ids = [cell.id for cell in source.notebook(other, "reading").cells]
+    ids = [cell.id for cell in products.notebook(other, "reading").cells]
     assert {"exercise-add-1", "exercise-add-2", "check-add", "opening-1", "opening-2"} <= set(ids)
 
 
@@ -173,8 +173,8 @@ def _folder(tmp_path):
 
 def _committed(tmp_path, path):
     lesson = source.read(path)
-    for product in source.PRODUCTS:
-        build.write(source.notebook(lesson, product), build.target(path, product, tmp_path))
+    for product in products.PRODUCTS:
+        build.write(products.notebook(lesson, product), build.target(path, product, tmp_path))
 
 
 def test_staleness_is_found(tmp_path):

@@ -17,13 +17,13 @@ import nbformat
 import psutil
 import pytest
 
-from gptoss_jax.course import build, checks, display, guide, source, style
+from gptoss_jax.course import build, checks, display, guide, products, source, style
 
 ROOT = Path(__file__).parents[1]
 SOURCES = build.sources()
 CORES, LIMIT_SECONDS, USUAL_SECONDS, LIMIT_BYTES = 2, 45, 20, 1.5e9
 each = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-products = pytest.mark.parametrize("product", source.PRODUCTS)
+all_products = pytest.mark.parametrize("product", products.PRODUCTS)
 
 
 def read(path, product="reading"):
@@ -40,7 +40,7 @@ def test_committed_notebooks_are_those_of_the_source(path):
 
 
 def test_no_notebook_is_without_a_source():
-    known = {build.target(path, product) for path in SOURCES for product in source.PRODUCTS}
+    known = {build.target(path, product) for path in SOURCES for product in products.PRODUCTS}
     assert set((ROOT / "notebooks").rglob("*.ipynb")) - known == set()
 
 
@@ -103,7 +103,7 @@ def test_stubs_fail_with_a_hint(path):
         ast.unparse(node)
         for cell in lesson.cells
         if cell.cell_type == "code"
-        for node in ast.parse(source._plain(cell.source)).body
+        for node in ast.parse(source.plain(cell.source)).body
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     from gptoss_jax.course.lesson import Lesson
@@ -146,7 +146,7 @@ def test_nbgrader_cells_are_complete(path):
 
 
 @each
-@products
+@all_products
 def test_pictures_have_alt_text_and_no_metadata(path, product):
     for cell in code(read(path, product)):
         for output in cell.outputs:
@@ -179,7 +179,7 @@ def test_headings_skip_no_level(path):
 
 
 @each
-@products
+@all_products
 def test_links_lead_to_files(path, product):
     file = build.target(path, product)
     for cell in read(path, product).cells:

@@ -1,6 +1,6 @@
 """The course: what a lesson's cells call, the graded exercises, and the tools that build the notebooks.
 
-`source` reads a lesson, `build` executes it and writes its three notebooks, `checks` grades the exercises,
+`source` reads a lesson, `products` makes its notebooks, `build` executes them, `checks` grades the exercises,
 `style` measures the lessons and `guide` writes the instructor's matrix.
 """
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gptoss_jax.course import source
+from gptoss_jax.course import products, source
 from gptoss_jax.course.display import strip_png
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -41,7 +41,7 @@ def sources(numbers: list[str] | None = None, folder: Path = FOLDER) -> list[Pat
     return [path for path in paths if not numbers or path.stem[:2] in numbers]
 
 
-def target(path: Path, product: source.Product, folder: Path = FOLDER) -> Path:
+def target(path: Path, product: products.Product, folder: Path = FOLDER) -> Path:
     """Where a product of the source lies."""
     return folder / ("" if product == "reading" else product) / f"{path.stem}.ipynb"
 
@@ -106,14 +106,14 @@ def stale(path: Path, folder: Path = FOLDER) -> list[str]:
     import nbformat
 
     lesson, found, outputs = source.read(path), [], {}
-    for product in source.PRODUCTS:
+    for product in products.PRODUCTS:
         file = target(path, product, folder)
         if not file.exists():
             found.append(f"{file}: missing")
             continue
         book = nbformat.read(file, as_version=4)
         outputs[product] = [cell.outputs for cell in book.cells if cell.cell_type == "code"]
-        if not source.same_source(book, source.notebook(lesson, product)):
+        if not products.same_source(book, products.notebook(lesson, product)):
             found.append(f"{file}: differs from {path.name}")
         if product == "exercises" and any(outputs[product]):
             found.append(f"{file}: the students' version holds outputs")
@@ -156,15 +156,15 @@ def build(path: Path, folder: Path = FOLDER, *, run: bool = True) -> float:
     """
     lesson = source.read(path)
     begun = time.monotonic()
-    reading = source.notebook(lesson, "reading")
+    reading = products.notebook(lesson, "reading")
     reading = execute(reading, folder) if run else keep_outputs(reading, target(path, "reading", folder))
     seconds = time.monotonic() - begun
-    solutions = source.notebook(lesson, "solutions")
+    solutions = products.notebook(lesson, "solutions")
     for cell, ran in zip(solutions.cells, reading.cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
     write(reading, target(path, "reading", folder))
-    write(source.notebook(lesson, "exercises"), target(path, "exercises", folder))
+    write(products.notebook(lesson, "exercises"), target(path, "exercises", folder))
     write(solutions, target(path, "solutions", folder))
     return seconds
 

@@ -16,19 +16,7 @@ from gptoss_jax.course import build
 MEDIAN_LINES, P90_LINES, MAX_LINES = 6, 20, 25
 PROSE_TO_CODE = (1.5, 3.05)
 CELLS_PER_ASSERT = 3
-COLUMNS = [
-    "notebooks",
-    "cells",
-    "code",
-    "median",
-    "p90",
-    "max",
-    "words/md",
-    "prose:code",
-    "words/line",
-    "asserts/100",
-    "executed",
-]
+COLUMNS = "set | n | cells | code | median | p90 | max | words/md | prose:code | words/line | asserts/100 | executed"
 ANCHORS = (  # measured on these repositories, non-blank lines; cells and code cells a notebook
     ("rasbt/LLMs-from-scratch ch02-07 (28c65cd)", 6, 135, 45, 4, 20, 68, 19, 1.82, None, 1.9, 0.71),
     ("rasbt reasoning-from-scratch", 19, 33, 12, 7, 27, 130, 15, 1.88, None, 1.6, 0.75),
