@@ -1,7 +1,7 @@
 """Changes to the routing, passed to the forward pass as a value: no hooks, no global state.
 
 An `Intervention` is an array pytree, so that one compiled program serves every experiment on a model: a sweep over
-all experts of a layer is a loop (or a `jax.vmap`) over its arrays.
+all experts of a layer is a loop over its arrays (`causes.ablation_sweep`).
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gptoss_jax.config import ModelConfig
-from gptoss_jax.router import Routing
+from gptoss_jax.norms import linear
+from gptoss_jax.router import Router, Routing, choose
 
 
 @jax.tree_util.register_dataclass
@@ -26,12 +27,15 @@ class Intervention:
       selection_LE: added to the router logits for the choice alone: -inf bars an expert, a large number forces it.
         The weights are the softmax of the true logits of the chosen.
       keep_LE: factor on a chosen expert's weight; 0 ablates it.
-      renormalize: True divides the kept weights by their sum, so that they again sum to 1.
+      renormalize: True divides the kept weights by their sum, so that they again sum to 1, where one was dropped.
+      router_weight_LED, router_bias_LE: a router to use instead of the model's own; None keeps that.
     """
 
     selection_LE: Any
     keep_LE: Any
     renormalize: Any
+    router_weight_LED: Any = None
+    router_bias_LE: Any = None
 
     @classmethod
     def identity(cls, config: ModelConfig) -> "Intervention":
@@ -40,8 +44,10 @@ class Intervention:
         return cls(np.zeros(shape, np.float32), np.ones(shape, np.float32), np.bool_(False))
 
     def layer(self, index: Any) -> "Intervention":
-        """The rows of one layer: ``selection [E]``, ``keep [E]``."""
-        return Intervention(self.selection_LE[index], self.keep_LE[index], self.renormalize)
+        """The rows of one layer: `selection [E]`, `keep [E]` and, if the router is replaced, its `[E, D]` and `[E]`."""
+        row = lambda array: None if array is None else array[index]
+        router = row(self.router_weight_LED), row(self.router_bias_LE)
+        return Intervention(self.selection_LE[index], self.keep_LE[index], self.renormalize, *router)
 
 
 def _rows(config: ModelConfig, layer: int, experts: int | Iterable[int]) -> tuple[int, np.ndarray]:
@@ -83,12 +89,48 @@ def force(config: ModelConfig, layer: int, experts: int | Iterable[int]) -> Inte
     return change
 
 
-def intervene(routing: Routing, change: Intervention) -> Routing:
-    """Apply one layer's `Intervention` to a `Routing`; the recorded logits stay the router's own."""
+def replace_router(
+    config: ModelConfig, router: Router, layer: int, weight_ED: Any = None, bias_E: Any = None
+) -> Intervention:
+    """Let a layer be routed by another matrix or bias; the model's weights stay as they are and where they are.
+
+    Args:
+      config: the model's numbers.
+      router: the model's own, ``model.blocks.mlp.router``; what is not replaced is taken from it.
+      layer: 0 .. L - 1.
+      weight_ED: [E, D], in the checkpoint's orientation, or None.
+      bias_E: [E], or None.
+    """
+    _rows(config, layer, 0)
+    stack = {"weight_ED": router.weight[...], "bias_E": router.bias[...]}
+    for (name, own), new in zip(list(stack.items()), (weight_ED, bias_E), strict=True):
+        if new is None:
+            continue
+        if np.shape(new) != own.shape[1:]:
+            raise ValueError(f"{name} must be {list(own.shape[1:])} as the router's own, not {list(np.shape(new))}")
+        stack[name] = own.at[layer].set(jnp.asarray(new, own.dtype))
+    return dataclasses.replace(
+        Intervention.identity(config), router_weight_LED=stack["weight_ED"], router_bias_LE=stack["bias_E"]
+    )
+
+
+def intervene(routing: Routing, change: Intervention, x_TD: Float[Array, "... T D"] | None = None) -> Routing:
+    """Apply one layer's `Intervention` to a `Routing`; the recorded logits stay the router's own.
+
+    Args:
+      routing: of the model's router.
+      change: one layer's rows.
+      x_TD: what the router read, for a router that replaces it.
+    """
+    if change.router_weight_LED is not None:
+        logits = linear(x_TD, change.router_weight_LED, change.router_bias_LE)
+        routing = choose(logits, routing.experts.shape[-1])
     _, experts = jax.lax.top_k(routing.logits + change.selection_LE, routing.experts.shape[-1])
     chosen, rank = jax.lax.top_k(jnp.take_along_axis(routing.logits, experts, axis=-1), experts.shape[-1])
     experts = jnp.take_along_axis(experts, rank, axis=-1)  # highest weight first, forced experts included
-    weights: Float[Array, "... T X"] = jax.nn.softmax(chosen, axis=-1) * jnp.asarray(change.keep_LE)[experts]
+    keep: Float[Array, "... T X"] = jnp.asarray(change.keep_LE)[experts]
+    weights = jax.nn.softmax(chosen, axis=-1) * keep
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    rescaled = weights / jnp.where(total > 0, total, 1.0)
-    return Routing(routing.logits, experts, jnp.where(change.renormalize, rescaled, weights))
+    # Where nothing was dropped the sum is 1 up to rounding; dividing by it would change the token's last bits.
+    dropped = change.renormalize & jnp.any(keep != 1, axis=-1, keepdims=True) & (total > 0)
+    return Routing(routing.logits, experts, weights / jnp.where(dropped, total, 1.0))

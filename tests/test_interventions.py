@@ -1,5 +1,7 @@
 """Interventions on the routing: one layer by hand, then through the model."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 import gptoss_jax as gj
 from gptoss_jax.config import TINY
-from gptoss_jax.interventions import Intervention, ablate, force, intervene
+from gptoss_jax.interventions import Intervention, ablate, force, intervene, replace_router
 from gptoss_jax.router import choose
 
 LOGITS = jnp.array([[4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0]])
@@ -81,3 +83,45 @@ def test_only_tokens_from_the_first_affected_one_change():
         assert not np.array_equal(changed.logits[first], base.logits[first])
         assert np.array_equal(changed.experts[:, :layer], base.experts[:, :layer])
     assert not (gj.trace(model, tokens, change=ablate(TINY, layer, target, "mask")).experts[:, layer] == target).any()
+
+
+def test_renormalizing_leaves_untouched_tokens_bit_for_bit():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(400, 8)), jnp.float32)
+    before = choose(logits, 4)
+    assert (before.weights.sum(-1) != 1).any()  # rounded sums: dividing by them would show
+    after = intervene(before, jax.tree.map(jnp.asarray, ablate(TINY, 1, 3, "renormalize").layer(1)))
+    served = np.asarray((before.experts == 3).any(-1))
+    assert np.array_equal(before.weights[~served], after.weights[~served])
+    assert not (np.asarray(before.weights[served]) == np.asarray(after.weights[served])).all(-1).any()
+
+
+def test_a_replaced_router_routes_as_if_it_were_the_models_own():
+    model, other = gj.GptOss(TINY, rngs=nnx.Rngs(0)), gj.GptOss(TINY, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(1)
+    weight, bias = rng.normal(size=(8, 64)).astype(np.float32), rng.normal(size=8).astype(np.float32)
+    tokens, router = rng.integers(0, 320, 12), model.blocks.mlp.router
+    change = replace_router(TINY, router, 2, weight, bias)
+    own = other.blocks.mlp.router
+    own.weight[...], own.bias[...] = own.weight[...].at[2].set(weight), own.bias[...].at[2].set(bias)
+    replaced, expected = gj.trace(model, tokens, change=change), gj.trace(other, tokens)
+    for name in ("experts", "weights", "router_logits", "logits"):
+        np.testing.assert_allclose(getattr(replaced, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
+    base = gj.trace(model, tokens)
+    assert np.array_equal(base.experts[:, :2], replaced.experts[:, :2])
+    assert not np.array_equal(base.experts[:, 2], replaced.experts[:, 2])
+    # Replacing by itself changes nothing, and a replaced router can be ablated as well.
+    same = gj.trace(model, tokens, change=replace_router(TINY, router, 1))
+    np.testing.assert_allclose(same.logits, base.logits, rtol=1e-5, atol=1e-6)
+    target = int(replaced.experts[0, 2, 0])
+    both = dataclasses.replace(change, selection_LE=ablate(TINY, 2, target, "mask").selection_LE)
+    assert not (gj.trace(model, tokens, change=both).experts[:, 2] == target).any()
+
+
+def test_a_router_of_the_wrong_shape_is_named():
+    router = gj.GptOss(TINY, rngs=nnx.Rngs(0)).blocks.mlp.router
+    with pytest.raises(ValueError, match=r"weight_ED must be \[8, 64\].*not \[64, 8\]"):
+        replace_router(TINY, router, 0, np.zeros((64, 8)))
+    with pytest.raises(ValueError, match=r"bias_E must be \[8\]"):
+        replace_router(TINY, router, 0, bias_E=np.zeros(7))
+    with pytest.raises(ValueError, match="layer 9"):
+        replace_router(TINY, router, 9)
