@@ -20,8 +20,8 @@ from gptoss_jax.nano.batches import Batches
 from gptoss_jax.nano.plan import PRESETS, Plan, TrainError
 from gptoss_jax.nano.rendering import Codec
 
-PLAN = Plan(preset="tiny", rows=2, length=96, text_share=0.0, warmup=2, steps=6, hold=3, tile=16)
-ARGUMENTS = "--preset tiny --rows 2 --length 96 --text-share 0 --warmup 2 --steps 6 --hold 3 --tile 16"
+PLAN = Plan(preset="tiny", rows=2, length=96, text_share=0.0, warmup=2, steps=6, fall=3, tile=16)
+ARGUMENTS = "--preset tiny --rows 2 --length 96 --text-share 0 --warmup 2 --steps 6 --fall 3 --tile 16"
 LINE = ARGUMENTS.split()
 
 
@@ -87,6 +87,15 @@ def test_experts_in_tiles_have_the_gradient_of_the_definition():
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
+def test_the_rate_rises_stays_and_falls():
+    plan = Plan(rate=1.0, warmup=4, steps=20, fall=10, floor=0.1)
+    rates = [float(plan.learning_rate(step)) for step in range(21)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0] and set(rates[4:11]) == {1.0}
+    assert rates[15] == pytest.approx(0.55) and rates[20] == pytest.approx(0.1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert float(Plan(warmup=1, steps=300).learning_rate(299)) == pytest.approx(3e-3)
+
+
 def test_padding_is_never_routed():
     experts = jnp.full((6, 4), 32).at[:2].set(jnp.arange(8).reshape(2, 4))
     tiles = network.lay_out(experts, 32, 4)
@@ -131,8 +140,9 @@ def test_a_batch_depends_on_its_number_alone(batches):
     assert ((once.segments >= 0) | (once.weights == 0)).all()
 
 
-def test_a_killed_run_keeps_its_last_good_state(tmp_path, folder):
-    """Killed without warning while it saves after every step; then the state is whole and the run goes on."""
+@pytest.mark.slow
+def test_a_killed_run_keeps_its_last_good_state(tmp_path, folder, batches):
+    """Killed without warning while it saves after every step: what is left are the numbers of a run left in peace."""
     script = (
         "import sys; from pathlib import Path; from gptoss_jax.nano import train, state; "
         "out = Path(sys.argv[1]); real = train.run; "
@@ -147,8 +157,15 @@ def test_a_killed_run_keeps_its_last_good_state(tmp_path, folder):
         time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    saved, _ = state.restore(tmp_path)
+    saved, fields = state.restore(tmp_path)
     assert int(saved.step) >= 2, child.stderr.read()
+    plan = Plan(**fields)
+    step, peaceful = optimizer.make_step(plan), optimizer.begin(plan)
+    for number in range(int(saved.step)):
+        peaceful, _ = step(peaceful, batches.make(number))
+    resumed = train.first_state(plan, tmp_path, None, None)
+    for a, b in zip(jax.tree.leaves(peaceful), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def _refusal(capsys, *line: object) -> str:
@@ -162,11 +179,11 @@ def test_changed_numbers_are_named(tmp_path, folder, begin, capsys):
     state.save(tmp_path, begin._replace(step=np.int32(2)), dataclasses.asdict(PLAN))
     text = _refusal(capsys, "--out", tmp_path, "--tokenizer", folder, *LINE, "--rate", 0.1)
     assert "rate 0.003 -> 0.1" in text
-    saved = train.first_state(dataclasses.replace(PLAN, steps=9, hold=9), tmp_path, None, None)
+    saved = train.first_state(dataclasses.replace(PLAN, steps=9, fall=0), tmp_path, None, None)
     assert int(saved.step) == 2  # the end may move while the rate is level
     state.save(tmp_path, begin._replace(step=np.int32(5)), dataclasses.asdict(PLAN))
-    with pytest.raises(TrainError, match="steps 6 -> 9"):
-        train.first_state(dataclasses.replace(PLAN, steps=9), tmp_path, None, None)
+    with pytest.raises(TrainError, match="fall 3 -> 0"):
+        train.first_state(dataclasses.replace(PLAN, fall=0), tmp_path, None, None)
 
 
 def test_a_damaged_state_points_to_the_one_before(tmp_path, folder, begin, capsys):
@@ -203,7 +220,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, begin, monkeypatch):
     ("line", "message"),
     [
         ("--preset huge", "preset 'huge' is none of nano, mini, tiny"),
-        ("--steps 5 --hold 9", "hold must lie in 0 .. steps = 5, not 9"),
+        ("--steps 5 --fall 9", "fall must lie in 0 .. steps = 5, not 9"),
         ("--preset tiny --rows 0", "rows must be at least 1"),
         ("--preset tiny --text-share 2", "text_share must lie in 0 .. 1"),
         ("--preset tiny", "--corpus is missing"),

@@ -48,7 +48,7 @@ def training(runs: Sequence[Path]) -> str:
         last = {name: f"{log[name][-5:].mean():.3f}" if len(log[name]) else "" for name in ("text", "dialog")}
         tokens = int(now.step) * plan["rows"] * plan["length"]
         kind = "4-bit experts" if plan["quantize"] else "float"
-        falls = "falling" if plan["hold"] < plan["steps"] else "level"
+        falls = "falling" if plan["fall"] else "level"
         rate = f"{plan['rate']:g}, {falls}"
         rows.append([number, kind, f"{int(now.step):,}", f"{tokens / 1e6:.2f} M", rate, last["text"], last["dialog"]])
     head = ["phase", "experts", "steps", "tokens", "learning rate", "text loss", "assistant loss"]

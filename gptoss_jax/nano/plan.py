@@ -49,8 +49,8 @@ class Plan:
     seed: int = _field(0, "of the initial weights and of the data")
     rate: float = _field(3e-3, "learning rate after the warm-up")
     warmup: int = _field(100, "steps over which the rate rises")
-    hold: int = _field(1_000_000, "step after which the rate falls along a cosine")
     steps: int = _field(1_000_000, "last step")
+    fall: int = _field(0, "number of last steps over which the rate falls along a cosine")
     floor: float = _field(0.02, "share of the rate that is left at the last step")
     balance: float = _field(0.01, "weight of the load-balancing loss, the mean over layers")
     memory: float = _field(0.98, "how slowly the running load of the experts forgets, per step")
@@ -67,8 +67,8 @@ class Plan:
                 raise TrainError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.text_share <= 1:
             raise TrainError(f"text_share must lie in 0 .. 1, not {self.text_share}")
-        if not 0 <= self.hold <= self.steps:
-            raise TrainError(f"hold must lie in 0 .. steps = {self.steps}, not {self.hold}")
+        if not 0 <= self.fall <= self.steps:
+            raise TrainError(f"fall must lie in 0 .. steps = {self.steps}, not {self.fall}")
 
     @property
     def config(self) -> ModelConfig:
@@ -83,14 +83,14 @@ class Plan:
     def learning_rate(self, step: Any) -> Any:
         """Warm-up, a level stretch that may be prolonged at any time, a fall: rate of step 0, 1, ..."""
         up = jnp.minimum(1.0, (step + 1) / self.warmup)
-        done = jnp.clip((step - self.hold) / max(self.steps - self.hold, 1), 0, 1)
+        done = jnp.clip((step - (self.steps - self.fall)) / max(self.fall, 1), 0, 1)
         return self.rate * up * (self.floor + (1 - self.floor) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
 
 
 def check_resumed(saved: dict[str, Any], plan: Plan, done: int, where: str) -> None:
     """Compare the plan of a saved run with the one that goes on.
 
-    Only the end may move: `steps` and `hold`, while the rate has not begun to fall.
+    Only the end may move: `steps` and `fall`, while the rate has not begun to fall.
 
     Raises:
       TrainError: names every number that differs.
@@ -98,7 +98,8 @@ def check_resumed(saved: dict[str, Any], plan: Plan, done: int, where: str) -> N
     now = dataclasses.asdict(plan)
     names: Iterable[str] = sorted({*saved, *now})
     changed = [name for name in names if saved.get(name) != now.get(name)]
-    free = {"steps", "hold"} if done <= min(saved.get("hold", 0), plan.hold) else set()
+    level = min(saved.get("steps", 0) - saved.get("fall", 0), plan.steps - plan.fall)
+    free = {"steps", "fall"} if done <= level else set()
     if refused := [name for name in changed if name not in free]:
         what = ", ".join(f"{name} {saved.get(name)!r} -> {now.get(name)!r}" for name in refused)
         raise TrainError(

@@ -3,9 +3,11 @@
 # level rate, as long as you like; Ctrl-C saves and stops, the same line goes on
 gptoss-jax train --out runs/long --corpus corpus
 # let the rate fall, on a copy; then the same with 4-bit experts, which is what is shipped
-gptoss-jax train --out runs/decayed --from runs/long --corpus corpus --hold 0 --steps 600
-gptoss-jax train --out runs/final --from runs/decayed --corpus corpus --rate 3e-4 --hold 0 --steps 300 --quantize
+gptoss-jax train --out runs/decayed --from runs/long --corpus corpus --warmup 1 --steps 600 --fall 600
+gptoss-jax train --out runs/final --from runs/decayed --corpus corpus --warmup 1 --steps 300 --rate 1e-4 --quantize
 gptoss-jax train --out runs/final --export weights
+# begin again from weights alone, on conversations alone
+gptoss-jax train --out runs/more --init weights --text-share 0 --seed 1
 """
 
 import argparse
