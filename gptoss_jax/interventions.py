@@ -114,13 +114,13 @@ def replace_router(
     )
 
 
-def intervene(routing: Routing, change: Intervention, x_TD: Float[Array, "... T D"] | None = None) -> Routing:
+def intervene(routing: Routing, change: Intervention, x_TD: Any = None) -> Routing:
     """Apply one layer's `Intervention` to a `Routing`; the recorded logits stay the router's own.
 
     Args:
       routing: of the model's router.
       change: one layer's rows.
-      x_TD: what the router read, for a router that replaces it.
+      x_TD: [..., T, D], what the router read; needed only by a router that replaces it.
     """
     if change.router_weight_LED is not None:
         logits = linear(x_TD, change.router_weight_LED, change.router_bias_LE)

@@ -30,6 +30,7 @@ ORDER = [
     "sampling",
     "decoding",
     "tracing",
+    "causes",
     "routing",
     "nano",
     "course",
