@@ -1,6 +1,7 @@
 """The explorer's file, without a browser: what is packed comes back, nothing becomes markup, bad input is refused."""
 
 import base64
+import dataclasses
 import hashlib
 import html as html_module
 import json
@@ -59,6 +60,15 @@ def test_the_numbers_in_the_page_are_the_traces(experts):
     assert [data["channels"]["names"][i] for i in data["channels"]["index"]] == list(trace.channels)
     assert data["generated"] == "".join(str(int(flag)) for flag in trace.generated)
     assert data["special"] == "".join(str(int(flag)) for flag in trace.special)
+
+
+def test_a_trace_of_ids_alone_has_no_weights_to_show():
+    trace = dataclasses.replace(planted(layers=3, experts=8, chosen=3), has_weights=False)
+    packed = payload(explorer(trace).html)["traces"][0]
+    assert packed["weights"] is None
+    assert len(inflated(packed["experts"])) == trace.experts.size
+    both = payload(explorer(dataclasses.replace(trace, has_weights=True), trace).html)["traces"]
+    assert [one["weights"] is None for one in both] == [False, True]
 
 
 def test_margins_that_cannot_be_stored_are_capped_or_missing():

@@ -6,7 +6,8 @@ code lives in `page/` (HTML, CSS and JavaScript, read from there and put inline)
 What the page is given, and how exactly:
   * expert ids, exact: uint8 (uint16 above 256 experts), [T, L, X];
   * weights, exact: the float32 bytes, stored plane by plane (all first bytes, then all second bytes, ...), because
-    the planes of the exponent compress well and those of the mantissa do not;
+    the planes of the exponent compress well and those of the mantissa do not. A trace of ids alone (`has_weights` is
+    False) gets none: its stand-ins are nobody's measurement, and the page shows the weights as unknown;
   * the margin between the last chosen and the first rejected router logit, where the trace has router logits:
     thousandths as int16, so that three decimals are shown as they are in the trace;
   * token ids, text, roles, channels: JSON in which every character outside ASCII and every ``<``, ``>``, ``&`` is
@@ -198,7 +199,7 @@ def _packed(trace: Trace) -> dict[str, Any]:
         "recorder": _clean(trace.package_version),
         "id_bytes": ids.dtype.itemsize,
         "experts": _deflated(ids.tobytes()),
-        "weights": _deflated(weights.view(np.uint8).reshape(-1, 4).T.tobytes()),
+        "weights": _deflated(weights.view(np.uint8).reshape(-1, 4).T.tobytes()) if trace.has_weights else None,
         "margin": None if margin is None else _deflated(margin.tobytes()),
     }
 

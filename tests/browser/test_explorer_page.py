@@ -1,6 +1,7 @@
 """The explorer in Chromium, opened from disk without a network: what the page shows is what the trace holds."""
 
 import csv
+import dataclasses
 import io
 import json
 import time
@@ -119,6 +120,39 @@ def test_every_token_is_reached_by_keyboard_and_shows_its_experts(open_page, toy
     page.keyboard.press("ArrowDown")
     assert page.input_value("#layer") == "2" and "layer=2" in page.url
     assert page.evaluate("document.querySelector('.experts tr.here th').textContent") == "2"
+
+
+def test_weights_that_were_not_recorded_are_unknown(open_page, toy):
+    ids_only = dataclasses.replace(toy, has_weights=False, router_logits=None)
+    page = open_page(explorer(ids_only), "#metric=top1&measure=mass")
+    assert "weights not recorded" in page.text_content("#provenance")
+    assert page.input_value("#metric") == "plain" and page.input_value("#measure") == "load"
+    off = "() => [...document.querySelectorAll('#metric option, #measure option')].filter((o) => o.disabled)"
+    assert page.evaluate(off + ".map((o) => o.value)") == ["top1", "entropy", "margin", "expert", "mass"]
+    assert card(page)[0]["experts"] == [[str(e), "–"] for e in toy.experts[0, 0]]
+    expert = int(toy.experts[0, 0, 0])
+    page.evaluate(f"location.hash = 'expert=0.{expert}&metric=expert'")
+    settle(page)
+    served = (toy.experts[:, 0] == expert).any(-1)
+    assert values(page) == ["served" if s else None for s in served]
+    assert facts(page)[0] == str(served.sum()) and facts(page)[2] == "–"
+    assert not [row for row in rows(page, "top-tokens") if row[3] != "–"]
+    assert "weight unknown" in page.text_content("#status")
+    page.click("#export summary")
+    with page.expect_download() as download:
+        page.click("#export-layer")
+    lines = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    assert {line["weight"] for line in lines} == {""} and len(lines) == toy.experts[:, 0].size
+    page.evaluate("location.hash = 'map=tokens'")
+    settle(page)
+    assert "blank" in page.text_content("#map-summary")
+
+    # Beside a trace with weights, only the other one is unknown.
+    page = open_page(explorer(toy, ids_only))
+    assert "weights of B not recorded" in page.text_content("#provenance")
+    shown = card(page)
+    assert shown[0]["experts"][0][1] == fixed(toy.weights[0, 0, 0], 4) and shown[1]["experts"][0][1] == "–"
+    assert not any(only for row in shown for only in row["only"])
 
 
 def test_hovering_previews_a_token(open_page, toy, toy_page):

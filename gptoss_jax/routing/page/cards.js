@@ -95,11 +95,11 @@ class TokenCard {
           button.dataset.expert = e;
           id.textContent = e;
           weight.textContent = fixed(w, 4);
-          button.style.setProperty("--share", w);
+          button.style.setProperty("--share", trace.hasWeights ? w : 0);
           const picked = state.expert && state.expert.layer === l && state.expert.id === e;
           button.classList.toggle("picked", Boolean(picked));
           if (other) {
-            const only = Number.isNaN(weightOf(data, other, t, l, e));
+            const only = !serves(data, other, t, l, e);
             button.classList.toggle("only", only);
             button.title = only ? `Only in ${trace.name}` : "";
           }
@@ -138,20 +138,24 @@ const rowScope = (compare) => (compare ? "rowgroup" : "row");
 function tokenLine(data, trace, state, t) {
   const at = (t * data.L + state.layer) * data.X;
   const experts = [];
-  for (let x = 0; x < data.X; x++) experts.push(`${trace.experts[at + x]} ${fixed(trace.weights[at + x], 4)}`);
+  for (let x = 0; x < data.X; x++) {
+    experts.push(trace.experts[at + x] + (trace.hasWeights ? " " + fixed(trace.weights[at + x], 4) : ""));
+  }
   const where = [data.roles[t], data.channels[t]].filter(Boolean).map(visible).join(" · ");
   const value = metricOf(data, trace, state, t, state.layer);
   const shown =
     ["plain", "top1", "expert"].includes(state.metric) || Number.isNaN(value)
       ? ""
       : ` · ${METRICS[state.metric].name} ${fixed(value, METRICS[state.metric].digits)}`;
-  const served = state.expert ? weightOf(data, trace, t, state.expert.layer, state.expert.id) : NaN;
+  const served = state.expert && serves(data, trace, t, state.expert.layer, state.expert.id);
   const chosen =
     state.metric !== "expert" || !state.expert
       ? ""
-      : Number.isNaN(served)
+      : !served
         ? " · not served by the selected expert"
-        : ` · selected expert ${fixed(served, 4)}`;
+        : trace.hasWeights
+          ? ` · selected expert ${fixed(weightOf(data, trace, t, state.expert.layer, state.expert.id), 4)}`
+          : " · served by the selected expert, weight unknown";
   const who = `${quoted(data.text[t])} token ${t}${where ? " · " + where : ""}`;
   return `${who} · layer ${state.layer}: ${experts.join(", ")}${shown}${chosen}`;
 }

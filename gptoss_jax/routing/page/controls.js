@@ -61,7 +61,9 @@ function nextTheme(state, set) {
 
 // Which metrics this trace and this state allow, and why not the others.
 function metricOptions(data, state) {
+  const unknown = data.traces[state.trace].hasWeights ? "" : " (no weights in the trace)";
   const missing = {
+    ...Object.fromEntries(NEED_WEIGHTS.map((key) => [key, unknown])),
     margin: data.traces[state.trace].margin ? "" : " (no router logits in the trace)",
     expert: state.expert ? "" : " (select one first)",
     agree: data.traces.length > 1 ? "" : " (needs two traces)",
@@ -84,6 +86,7 @@ function syncControls(data, state) {
   byId("layer-down").disabled = state.layer === 0;
   byId("layer-up").disabled = state.layer >= data.L - 1;
   byId("measure").hidden = state.map !== "experts";
+  byId("measure").querySelector("[value=mass]").disabled = !data.traces[state.trace].hasWeights;
   byId("export-expert").disabled = !state.expert;
   byId("theme").textContent = `Theme: ${state.theme}`;
   document.documentElement.dataset.theme = state.theme;

@@ -27,7 +27,7 @@ function joinPlanes(planes) {
 async function readTrace(packed, name) {
   const [ids, planes, margin] = await Promise.all([
     inflate(packed.experts),
-    inflate(packed.weights),
+    packed.weights === null ? null : inflate(packed.weights),
     packed.margin === null ? null : inflate(packed.margin),
   ]);
   return {
@@ -37,7 +37,8 @@ async function readTrace(packed, name) {
     checkpoint: packed.checkpoint,
     recorder: packed.recorder,
     experts: packed.id_bytes === 1 ? ids : new Uint16Array(ids.buffer), // [T, L, X], highest weight first
-    weights: joinPlanes(planes), // [T, L, X]
+    hasWeights: planes !== null,
+    weights: planes ? joinPlanes(planes) : new Float32Array(ids.length / packed.id_bytes).fill(NaN), // [T, L, X]
     margin: margin && new Int16Array(margin.buffer), // [T, L] thousandths, or null
   };
 }

@@ -30,11 +30,11 @@ class ExpertCard {
     this.layer.value = expert ? expert.layer : state.layer;
     this.id.value = expert ? expert.id : "";
     this.title.textContent = expert ? `Layer ${expert.layer} · Expert ${expert.id}` : "Expert";
-    if (expert) this.report(expertReport(this.data, trace, view.mask, expert.layer, expert.id), expert);
+    if (expert) this.report(expertReport(this.data, trace, view.mask, expert.layer, expert.id), expert, trace);
     else this.busiest(state.layer, view);
   }
 
-  report(report, { layer }) {
+  report(report, { layer }, { hasWeights }) {
     const { data } = this;
     this.served = report.served;
     const fact = (name, value, note) =>
@@ -48,7 +48,7 @@ class ExpertCard {
         ` of ${count(report.n)}, ${percent(report.served.length, report.n)}`,
       ),
       fact("Load", fixed(report.load, 2), " × uniform"),
-      fact("Mean weight", fixed(report.mean, 3), " when chosen"),
+      fact("Mean weight", fixed(report.mean, 3), hasWeights ? " when chosen" : " not recorded"),
       fact("Rank by load", String(report.rank), ` of ${data.E}`),
     );
     if (!report.served.length) {

@@ -42,7 +42,8 @@ function toCsv(data, state, view, layers, keep = () => true) {
       for (let x = 0; x < data.X; x++) {
         if (!keep(t, l, x)) continue;
         const i = (t * data.L + l) * data.X + x;
-        lines.push(`${token},${l},${x},${trace.experts[i]},${float32Text(trace.weights[i])}`);
+        const weight = trace.hasWeights ? float32Text(trace.weights[i]) : "";
+        lines.push(`${token},${l},${x},${trace.experts[i]},${weight}`);
       }
     }
   }

@@ -70,13 +70,15 @@ function start(data) {
     const exact =
       state.metric === "agree"
         ? (value) => `${Math.round(value * data.X)}/${data.X}`
-        : (value) => fixed(value, digits);
+        : state.metric === "expert" && !trace.hasWeights
+          ? () => "served"
+          : (value) => fixed(value, digits);
     conversation.paint(values, domain, view.mask, exact);
     byId("tokens").classList.toggle("served", state.metric === "expert");
     byId("token-legend").hidden = state.metric === "plain";
     const where =
       state.metric === "expert" && state.expert
-        ? `weight of layer ${state.expert.layer} · expert ${state.expert.id}`
+        ? `${trace.hasWeights ? "weight of" : "served by"} layer ${state.expert.layer} · expert ${state.expert.id}`
         : `${inner(name)}, layer ${state.layer}`;
     legend(
       byId("token-legend"),
@@ -209,6 +211,10 @@ function start(data) {
     plural(data.L, "layer"),
     `${data.X} of ${data.E} experts per token`,
     recorder && "recorded by " + (/^\d/.test(recorder) ? "gptoss-jax " : "") + recorder,
+    ...data.traces.map((trace) => {
+      if (trace.hasWeights) return "";
+      return (data.traces.length > 1 ? `weights of ${trace.name}` : "weights") + " not recorded";
+    }),
   ];
   byId("provenance").textContent = about.filter(Boolean).join(" · ");
   render(new Set(Object.keys(state)));

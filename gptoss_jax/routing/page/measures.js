@@ -14,6 +14,8 @@ const METRICS = {
   plain: { name: "None (text only)", digits: 0, note: "" },
 };
 
+const NEED_WEIGHTS = ["top1", "entropy"]; // metrics that a trace of ids alone does not have
+
 function maskOf(data, state) {
   const [kind, name] = state.part ? state.part.split(/:(.*)/s) : ["", ""];
   const labels = kind === "channel" ? data.channels : data.roles;
@@ -30,7 +32,7 @@ function maskOf(data, state) {
   return { mask, n };
 }
 
-// How often each expert was chosen and with how much weight: counts and masses [L * E].
+// How often each expert was chosen and with how much weight: counts and masses [L * E]; NaN where weights are unknown.
 function loadOf(data, trace, mask) {
   const { T, L, X, E } = data;
   const counts = new Int32Array(L * E);
@@ -47,7 +49,14 @@ function loadOf(data, trace, mask) {
   return { counts, masses };
 }
 
-// Weight of expert e for token t in layer l; NaN where it was not chosen.
+// Whether expert e is among the chosen of token t in layer l.
+function serves(data, trace, t, l, e) {
+  const at = (t * data.L + l) * data.X;
+  for (let x = 0; x < data.X; x++) if (trace.experts[at + x] === e) return true;
+  return false;
+}
+
+// Weight of expert e for token t in layer l; NaN where it was not chosen or the trace holds no weights.
 function weightOf(data, trace, t, l, e) {
   const at = (t * data.L + l) * data.X;
   for (let x = 0; x < data.X; x++) if (trace.experts[at + x] === e) return trace.weights[at + x];
@@ -66,6 +75,7 @@ function sharedExperts(data, t, l) {
 }
 
 function entropyOf(data, trace, t, l) {
+  if (!trace.hasWeights) return NaN;
   const at = (t * data.L + l) * data.X;
   let sum = 0;
   for (let x = 0; x < data.X; x++) {
@@ -82,7 +92,8 @@ function marginOf(data, trace, t, l) {
 
 const marginText = (value) => (value >= MARGIN_MAX / MARGIN_UNIT ? "≥ " : "") + fixed(value, 3);
 
-// The chosen metric for one token; `expert` counts in its own layer, the others in layer l.
+// The chosen metric for one token; `expert` counts in its own layer, the others in layer l. Without weights a token
+// that the selected expert served has the value 1.
 function metricOf(data, trace, state, t, l) {
   switch (state.metric) {
     case "top1":
@@ -94,7 +105,8 @@ function metricOf(data, trace, state, t, l) {
     case "agree":
       return sharedExperts(data, t, l) / data.X;
     case "expert":
-      return state.expert ? weightOf(data, trace, t, state.expert.layer, state.expert.id) : NaN;
+      if (!state.expert || !serves(data, trace, t, state.expert.layer, state.expert.id)) return NaN;
+      return trace.hasWeights ? weightOf(data, trace, t, state.expert.layer, state.expert.id) : 1;
     default:
       return NaN;
   }
@@ -125,7 +137,7 @@ function expertReport(data, trace, mask, l, e) {
     const w = weightOf(data, trace, t, l, e);
     const at = (t * L + l) * X;
     for (let x = 0; x < X; x++) alone[trace.experts[at + x]]++;
-    if (Number.isNaN(w)) continue;
+    if (!serves(data, trace, t, l, e)) continue;
     served.push({ t, w });
     mass += w;
     for (let x = 0; x < X; x++) together[trace.experts[at + x]]++;

@@ -70,8 +70,10 @@ function overviewOf(data, trace, state, view, shownToken) {
     name: inner(METRICS[metric].name),
     ends: domain.map((value) => fixed(value, 2)),
     caption:
-      `${METRICS[metric].name} of every token in every layer: ${METRICS[metric].note}. ` +
-      "Tokens out of view are blank.",
+      NEED_WEIGHTS.includes(metric) && !trace.hasWeights
+        ? "This trace holds ids without weights, so the map is blank."
+        : `${METRICS[metric].name} of every token in every layer: ${METRICS[metric].note}. ` +
+          "Tokens out of view are blank.",
   };
 }
 
@@ -82,7 +84,8 @@ function cellLine(data, trace, state, view, row, column) {
     const mean = view.counts[i] ? view.masses[i] / view.counts[i] : NaN;
     return (
       `Layer ${row} · expert ${column}: served ${count(view.counts[i])} of ${plural(view.n, "token")} ` +
-      `(${percent(view.counts[i], view.n)}), load ${fixed(load, 2)} × uniform, mean weight ${fixed(mean, 3)}`
+      `(${percent(view.counts[i], view.n)}), load ${fixed(load, 2)} × uniform, ` +
+      `mean weight ${trace.hasWeights ? fixed(mean, 3) : "not recorded"}`
     );
   }
   const metric = mapMetric(state);

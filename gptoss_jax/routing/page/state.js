@@ -25,6 +25,7 @@ function createState(data) {
     Number.isInteger(value) && value >= 0 && value < length ? value : otherwise;
   const oneOf = (value, allowed, otherwise) => (allowed.includes(value) ? value : otherwise);
   const hasMargin = () => data.traces[state.trace].margin !== null;
+  const hasWeights = () => data.traces[state.trace].hasWeights;
 
   // Nothing outside the trace can be chosen, wherever the value came from.
   function settle() {
@@ -33,10 +34,12 @@ function createState(data) {
     state.trace = inside(state.trace, data.traces.length, 0);
     const e = state.expert;
     if (e && (inside(e.layer, data.L, -1) < 0 || inside(e.id, data.E, -1) < 0)) state.expert = null;
-    state.metric = oneOf(state.metric, Object.keys(METRICS), "top1");
-    if (state.metric === "expert" && !state.expert) state.metric = "top1";
-    if (state.metric === "margin" && !hasMargin()) state.metric = "top1";
-    if (state.metric === "agree" && data.traces.length < 2) state.metric = "top1";
+    const usual = hasWeights() ? "top1" : "plain";
+    state.metric = oneOf(state.metric, Object.keys(METRICS), usual);
+    if (NEED_WEIGHTS.includes(state.metric) && !hasWeights()) state.metric = usual;
+    if (state.metric === "expert" && !state.expert) state.metric = usual;
+    if (state.metric === "margin" && !hasMargin()) state.metric = usual;
+    if (state.metric === "agree" && data.traces.length < 2) state.metric = usual;
     state.show = oneOf(state.show, ["all", "prompt", "generated"], "all");
     const parts = [
       "",
@@ -45,7 +48,7 @@ function createState(data) {
     ];
     state.part = oneOf(state.part, parts, "");
     state.map = oneOf(state.map, ["experts", "tokens"], "experts");
-    state.measure = oneOf(state.measure, ["load", "mass"], "load");
+    state.measure = oneOf(state.measure, hasWeights() ? ["load", "mass"] : ["load"], "load");
     state.theme = oneOf(state.theme, ["auto", "light", "dark"], "auto");
   }
 
