@@ -129,7 +129,7 @@ assert np.allclose(looped_TH, vectorized_TH) and np.allclose(vectorized_TH, pack
 
 # %% [markdown]
 # A wheel for each of three speeds shows what a head of gpt-oss has to tell positions apart. Every dot is one of the
-# positions 0 to 40.
+# positions 0 to 40, the later the brighter.
 
 # %%
 frequencies = inverse_frequencies(dataclasses.replace(GPT_OSS_20B, rope_factor=1.0))

@@ -71,7 +71,7 @@ def rotate(student: Student) -> None:
 )
 def yarn(student: Student) -> None:
     """The published table, then random settings."""
-    published = np.float64(PUBLISHED.split())
+    published = np.array(PUBLISHED.split(), np.float64)
     for case in range(6):
         rng = student.rng
         half, base, factor, context, fast, slow = 32, 150_000, 32, 4096, 32, 1
