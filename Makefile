@@ -17,6 +17,10 @@ demo: $(READY)  ## a real text through the model: experts printed, heat map in o
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+site: $(READY)  ## static pages of all lessons, in build/site
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python docs/build_site.py
+
 clean:
 	rm -rf .venv .jax_cache build out
 

@@ -7,5 +7,4 @@ if ! command -v chromium >/dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
 fi
-.venv/bin/python -m pip install --quiet --disable-pip-version-check "playwright>=1.50,<2"
 npm install --prefix tests/browser --no-package-lock --no-audit --no-fund --loglevel=error

@@ -11,22 +11,22 @@ def _by_loop(ours, theirs, bound):
     for entry in range(1, len(ours)):
         if _difference(ours, theirs)[entry].max() > bound:
             return entry - 1
-    return None
+    return -1
 
 
 def _no_sound_model(ours, theirs, bound):
-    return int(np.argmax(_difference(ours, theirs).max((1, 2)) > bound)) - 1
+    return max(_by_loop(ours, theirs, bound), 0)
 
 
 def _mean(ours, theirs, bound):
     wrong = np.flatnonzero(_difference(ours, theirs).mean((1, 2)) > 10 * bound)
-    return int(wrong[0]) - 1 if len(wrong) else None
+    return int(wrong[0]) - 1 if len(wrong) else -1
 
 
 def _any_difference(ours, theirs, bound):
     wrong = np.flatnonzero(_difference(ours, theirs).max((1, 2)) > 0)
     exceeded = (_difference(ours, theirs) > bound).any()
-    return max(int(wrong[0]) - 1, 0) - 1 if exceeded else None
+    return max(int(wrong[0]) - 1, 0) if exceeded else -1
 
 
 ANSWERS = {
@@ -48,9 +48,9 @@ ANSWERS = {
             "largest-not-first": lambda ours, theirs, bound: (
                 int(_difference(ours, theirs).max((1, 2)).argmax()) - 1
                 if (_difference(ours, theirs) > bound).any()
-                else None
+                else -1
             ),
-            "off-by-one": lambda ours, theirs, bound: (lambda found: None if found is None else found + 1)(
+            "off-by-one": lambda ours, theirs, bound: (lambda found: -1 if found == -1 else found + 1)(
                 _by_loop(ours, theirs, bound)
             ),
             "false-alarm": _any_difference,
