@@ -125,6 +125,22 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(tmp_path, batches, begin):
     assert metrics.read(out)["step"].tolist() == [6]
 
 
+def test_ctrl_c_saves_and_gives_the_keyboard_back(tmp_path, batches, begin, monkeypatch):
+    real = optimizer.make_step(PLAN)
+
+    def interrupted(now, batch):
+        if int(now.step) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(now, batch)
+
+    monkeypatch.setattr(optimizer, "make_step", lambda plan: interrupted)
+    train.run(PLAN, batches, begin, tmp_path)
+    assert int(state.restore(tmp_path)[0].step) == 2
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
 def _folder(path: Path) -> Path:
     path.mkdir()
     return path

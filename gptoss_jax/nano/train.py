@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,19 +84,28 @@ def _check_shapes(plan: Plan, params: dict[str, Any], where: Path) -> None:
 
 
 class Stop:
-    """Whether someone asked to stop: Ctrl-C, a termination signal, or the clock."""
+    """Whether someone asked to stop: Ctrl-C, a termination signal, or the clock. Handlers are put back at the end."""
 
     def __init__(self, minutes: float | None):
-        self.asked = False
+        self._asked = False
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, self._ask)
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self._before[name] = signal.signal(name, self._ask)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
 
     def _ask(self, *_: Any) -> None:
-        self.asked = True
+        self._asked = True
 
     def __bool__(self) -> bool:
-        return self.asked or (self._end is not None and time.monotonic() >= self._end)
+        return self._asked or (self._end is not None and time.monotonic() >= self._end)
 
 
 def run(plan: Plan, batches: Batches, now: State, out: Path, *, minutes: float | None = None, save_every: float = 180):
@@ -112,12 +122,12 @@ def run(plan: Plan, batches: Batches, now: State, out: Path, *, minutes: float |
     Returns:
       The last state.
     """
-    step, stop, fields = optimizer.make_step(plan), Stop(minutes), dataclasses.asdict(plan)
+    step, fields = optimizer.make_step(plan), dataclasses.asdict(plan)
     log, saved, begun, first = Log(out, int(now.step)), time.monotonic(), time.monotonic(), int(now.step)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     measured: list[dict[str, float]] = []
     position = int(now.position) - first
-    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+    with Stop(minutes) as stop, Progress(*columns, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("compiling", total=plan.steps, completed=first)
         for number in range(first, plan.steps):
             now, parts = step(now, batches.make(position + number))
