@@ -180,53 +180,72 @@ def arrange(leaf: str, array: np.ndarray) -> np.ndarray:
       array: bfloat16, or uint8 for MXFP4 bytes; any number of leading axes.
 
     Returns:
-      uint16 for matrices, uint8 for scales, float32 for vectors and the router.
+      uint16 for matrices, uint8 for scales, float32 for vectors and the router; a view where that is possible, so that
+      the copy into the memory it is to stay in is the only one.
+
+    Raises:
+      ValueError: a scale that this layout does not hold.
     """
     if leaf.endswith("_blocks"):
-        words = array.reshape(*array.shape[:-2], -1).view(np.uint16)
-        return _transposed(words).reshape(*array.shape[:-3], array.shape[-2], WORDS, array.shape[-3])
+        words = array.reshape(*array.shape[:-2], -1).view(np.uint16).swapaxes(-1, -2)
+        return words.reshape(arranged_shape(leaf, array.shape), copy=False)
     if leaf.endswith("_scales"):
         outside = (array < SCALES[0]) | (array > SCALES[1])
         if outside.any():
             raise ValueError(
-                f"{leaf}: scale byte {array[outside][0]} lies outside {SCALES[0]} .. {SCALES[1]}, as no trained "
-                "weight's does; load with lanes=False"
+                f"{leaf}: scale byte {array[outside][0]} lies outside {SCALES[0]} .. {SCALES[1]}, where weights of "
+                "trained models lie; load with lanes=False"
             )
-        return _transposed(array)
+        return array.swapaxes(-1, -2)
     if not is_matrix(leaf):
         return array.astype(np.float32)
     bits = array.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16)
-    return bits if leaf == "embedding.weight" else _transposed(bits)
+    return bits if leaf == "embedding.weight" else bits.swapaxes(-1, -2)
 
 
 def restore(leaf: str, array: np.ndarray) -> np.ndarray:
     """Inverse of `arrange`: the checkpoint's own bytes."""
     if leaf.endswith("_blocks"):
-        groups, _, rows = array.shape[-3:]
-        words = _transposed(array.reshape(*array.shape[:-3], groups * WORDS, rows))
-        return words.view(np.uint8).reshape(*array.shape[:-3], rows, groups, -1)
+        *lead, groups, _, rows = array.shape
+        words = np.ascontiguousarray(array.reshape(*lead, groups * WORDS, rows).swapaxes(-1, -2))
+        return words.view(np.uint8).reshape(*lead, rows, groups, -1)
     if leaf.endswith("_scales"):
-        return _transposed(array)
+        return np.ascontiguousarray(array.swapaxes(-1, -2))
     if not is_matrix(leaf):
         return array.astype(ml_dtypes.bfloat16)
-    return (array if leaf == "embedding.weight" else _transposed(array)).view(ml_dtypes.bfloat16)
+    bits = array if leaf == "embedding.weight" else np.ascontiguousarray(array.swapaxes(-1, -2))
+    return bits.view(ml_dtypes.bfloat16)
+
+
+def arranged_shape(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of an array of the checkpoint in this layout."""
+    if leaf.endswith("_blocks"):
+        *lead, rows, groups, _ = shape
+        return (*lead, groups, WORDS, rows)
+    if leaf.endswith("_scales") or (is_matrix(leaf) and leaf != "embedding.weight"):
+        return (*shape[:-2], shape[-1], shape[-2])
+    return shape
+
+
+def arranged_dtype(leaf: str) -> Any:
+    """Type of an array of the checkpoint in this layout."""
+    if leaf.endswith("_scales"):
+        return np.uint8
+    return np.uint16 if leaf.endswith("_blocks") or is_matrix(leaf) else np.float32
+
+
+def is_arranged(model: Any) -> bool:
+    """Whether a `GptOss` has its weights in this layout."""
+    return model.unembedding.weight.dtype == jnp.uint16
 
 
 def arrange_model(model: nnx.Module) -> None:
     """Bring every array of a model in memory into this layout. `checkpoint.load` does it array by array instead."""
     for path, variable in nnx.to_flat_state(nnx.state(model)):
-        variable.set_value(jnp.asarray(arrange(".".join(map(str, path)), np.asarray(variable.get_value()))))
+        leaf = ".".join(map(str, path))
+        variable.set_value(jnp.asarray(np.ascontiguousarray(arrange(leaf, np.asarray(variable.get_value())))))
 
 
 def is_matrix(leaf: str) -> bool:
     """True for the large bfloat16 arrays; the router is small and stays as it is."""
     return leaf.endswith(".weight") and "router" not in leaf
-
-
-def _transposed(array: np.ndarray, block: int = 256) -> np.ndarray:
-    """The last two axes exchanged, in blocks that fit the cache."""
-    out = np.empty((*array.shape[:-2], array.shape[-1], array.shape[-2]), array.dtype)
-    for index in np.ndindex(array.shape[:-2]):
-        for first in range(0, array.shape[-2], block):
-            out[index][:, first : first + block] = array[index][first : first + block].T
-    return out

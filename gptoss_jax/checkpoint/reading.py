@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from gptoss_jax.batched import Batched
+from gptoss_jax.checkpoint.arranging import WORTH, read_arranged
 from gptoss_jax.checkpoint.files import CheckpointError
 from gptoss_jax.checkpoint.folder import open_checkpoint
 from gptoss_jax.checkpoint.memory import available_memory
@@ -58,16 +59,20 @@ def load(
     param_dtype: Any = None,
     first_layers: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    lanes: bool | None = None,
     progress: bool | None = None,
 ) -> tuple[GptOss, Tokenizer | None]:
     """Read a checkpoint in either layout; experts stay packed, 4.25 bits a weight.
 
     Args:
       path: a folder with ``config.json`` and ``*.safetensors``; None is the built-in model.
-      dtype: of the activations, ``float32`` or ``bfloat16``; default float32 for the built-in model, else bfloat16.
-      param_dtype: of the dense weights in memory; `dtype` if None. Norm scales are always float32.
+      dtype: of the activations, ``float32`` or ``bfloat16``; default float32 for the built-in model and with `lanes`,
+        else bfloat16.
+      param_dtype: of the dense weights in memory; `dtype` if None, bfloat16 with `lanes`. Norm scales are float32.
       first_layers: load only so many layers, for small machines and for experiments.
       mesh: of `sharding.make_mesh`; each device's part is read on its own, and no process reads another's.
+      lanes: lay the weights out for a CPU (see `gptoss_jax.lanes`): the same values and memory, many times faster.
+        None does so on a CPU for a checkpoint of more than a gigabyte, unless `param_dtype` says float32.
       progress: True shows a bar, False none, None one on a terminal if it takes long.
 
     Returns:
@@ -81,8 +86,12 @@ def load(
     if path is None and not BUILT_IN.is_dir():
         raise CheckpointError(f"the built-in model is missing from {BUILT_IN}; reinstall gptoss-jax or give a folder")
     checkpoint = open_checkpoint(BUILT_IN if path is None else path)
-    dtype = _dtype("dtype", dtype or ("float32" if path is None else "bfloat16"))
-    param_dtype = _dtype("param_dtype", param_dtype or dtype)
+    if lanes is None:
+        large = sum(tensor.nbytes for tensor in checkpoint.tensors.values()) >= WORTH
+        on_cpu = mesh is None and jax.local_devices()[0].platform == "cpu"
+        lanes = large and on_cpu and (param_dtype is None or _dtype("param_dtype", param_dtype).name == "bfloat16")
+    dtype = _dtype("dtype", dtype or ("float32" if path is None or lanes else "bfloat16"))
+    param_dtype = _dtype("param_dtype", param_dtype or ("bfloat16" if lanes else dtype))
     tokenizer = _find_tokenizer(checkpoint.path)
     config = checkpoint.config if first_layers is None else checkpoint.config.first_layers(first_layers)
     num_tokens = config.vocab_size if tokenizer is None else min(tokenizer.n_vocab, config.vocab_size)
@@ -102,6 +111,9 @@ def load(
             part = dataclasses.replace(checkpoint, config=config, forget=forget)
             filled = {}
             for leaf, array in arrays.items():
+                if lanes:
+                    filled[leaf] = jax.device_put(read_arranged(part, leaf, advance))
+                    continue
                 read = lambda index, leaf=leaf, dtype=array.dtype: part.read(leaf, index, dtype, advance)
                 filled[leaf] = place(read, array.shape, array.dtype, where[leaf])
                 if placement:

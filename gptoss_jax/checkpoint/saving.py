@@ -10,6 +10,7 @@ from flax import nnx
 from gptoss_jax.checkpoint.names import Layout, is_packed
 from gptoss_jax.checkpoint.progress import byte_progress
 from gptoss_jax.checkpoint.writing import write_folder
+from gptoss_jax.lanes import is_arranged, restore
 from gptoss_jax.model import GptOss
 from gptoss_jax.tokenizer import Tokenizer
 
@@ -41,6 +42,7 @@ def save(
     arrays: dict[str, Any] = {
         ".".join(map(str, path_of)): variable.get_value() for path_of, variable in nnx.to_flat_state(nnx.state(model))
     }
+    arranged = is_arranged(model)
     with write_folder(path, model.config, layout, overwrite=overwrite) as writer:
         total = sum(part.nbytes for part in writer.parts)
         with byte_progress(f"Saving {Path(path).name}", total, progress) as advance:
@@ -48,6 +50,7 @@ def save(
                 stacked = leaf.startswith("blocks.")
                 for layer in range(model.config.num_layers) if stacked else (None,):
                     values = np.asarray(array if layer is None else array[layer])
+                    values = restore(leaf, values) if arranged else values
                     values = values.reshape(-1).astype(np.uint8 if is_packed(leaf) else ml_dtypes.bfloat16, copy=False)
                     writer.write_layer(leaf, layer, [values])
                     advance(values.nbytes)
