@@ -182,14 +182,14 @@ lesson.check.rotate(turn)
 query_H, key_H = jax.random.normal(jax.random.key(1), (2, 64))
 cos, sin = rotary_table(jnp.arange(64), GPT_OSS_20B)
 everywhere = lambda x_H: rotate(jnp.tile(x_H, (64, 1))[:, None], cos, sin)[:, 0]
-scores_TS = everywhere(query_H) @ everywhere(key_H).T
+scores_TS = np.asarray(everywhere(query_H) @ everywhere(key_H).T)
 for distance in range(-63, 64):
-    diagonal = jnp.diagonal(scores_TS, distance)
+    diagonal = np.diagonal(scores_TS, distance)
     assert np.allclose(diagonal, diagonal[0], atol=1e-3)
 
 # %%
 fig, ax = course.figure(4.4, 3.4)
-limit = float(jnp.abs(scores_TS).max())
+limit = np.abs(scores_TS).max()
 image = ax.imshow(scores_TS, cmap="PuOr", vmin=-limit, vmax=limit)
 ax.set(xlabel="position of the key", ylabel="position of the query")
 fig.colorbar(image, label="score")
@@ -340,8 +340,9 @@ lesson.check.yarn(yarn)
 # %% [markdown]
 # ## Concentration
 #
-# One problem of long texts is left. A softmax over 131,072 scores spreads its probability over far more candidates than
-# one over 4096, and attention blurs. YaRN sharpens it again: all cosines and sines are multiplied by the
+# One problem of long texts is left. Attention turns the scores into shares that add up to 1, by dividing exponentials by
+# their sum (a softmax, lesson 05). Over 131,072 scores the shares spread over far more candidates than over 4096, and
+# attention blurs. YaRN sharpens it again: all cosines and sines are multiplied by the
 # **concentration** 0.1 ln s + 1.
 
 # %%

@@ -386,7 +386,7 @@ assert np.allclose(volume, packaged.sum())
 # $$\mathrm{volume} = \frac{1}{1 + e^{\,\mathrm{sink} - \log A}}$$
 #
 # The logarithm of A, called *logsumexp*, is a soft maximum of the scores. If the best score lies well above the sink, the
-# knob is open; if all lie below, it closes. The sink is the **threshold** at which a match becomes worth reporting.
+# knob is open; if all lie below, it closes. The sink is the *threshold* at which a match becomes worth reporting.
 
 # %%
 log_sum = jax.nn.logsumexp(jnp.array(scores))
