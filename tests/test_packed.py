@@ -18,7 +18,7 @@ from gptoss_jax.mxfp4 import MXArray
 from gptoss_jax.router import Routing
 
 CONFIG = dataclasses.replace(
-    GPT_OSS_20B.first_layers(2), vocab_size=1024, num_tokens=1024, eos_token_id=1023, pad_token_id=1023
+    GPT_OSS_20B.first_layers(4), vocab_size=1024, num_tokens=1024, eos_token_id=1023, pad_token_id=1023
 )
 D, F, E, X = CONFIG.hidden_size, CONFIG.intermediate_size, CONFIG.num_experts, CONFIG.experts_per_token
 EXPERT_VALUES = 2 * F * D + D * F
@@ -31,15 +31,15 @@ def shape(*sizes, dtype=jnp.float32):
 def experts(layout):
     if layout == "lanes":
         packed = lambda rows, inputs: PackedLanes(
-            shape(2 * E, inputs // 32, 8, rows, dtype=jnp.uint16),
-            shape(2 * E, inputs // 32, rows, dtype=jnp.uint8),
+            shape(4 * E, inputs // 32, 8, rows, dtype=jnp.uint16),
+            shape(4 * E, inputs // 32, rows, dtype=jnp.uint8),
             shape(dtype=jnp.int32),
         )
     else:
         packed = lambda rows, inputs: MXArray(
-            shape(2 * E, rows, inputs // 32, 16, dtype=jnp.uint8), shape(2 * E, rows, inputs // 32, dtype=jnp.uint8)
+            shape(4 * E, rows, inputs // 32, 16, dtype=jnp.uint8), shape(4 * E, rows, inputs // 32, dtype=jnp.uint8)
         )
-    return ExpertWeights(packed(2 * F, D), shape(2 * E, 2 * F), packed(D, F), shape(2 * E, D))
+    return ExpertWeights(packed(2 * F, D), shape(4 * E, 2 * F), packed(D, F), shape(4 * E, D))
 
 
 def temporary(compiled):
@@ -57,25 +57,19 @@ def test_experts_are_unpacked_one_at_a_time(layout, tokens, dispatch):
         assert used < 4 * EXPERT_VALUES / 4  # a tile of one matrix, never a whole expert
 
 
-def abstract_model(layout):
-    stored = jnp.bfloat16 if layout == "lanes" else jnp.float32
-    model = nnx.eval_shape(lambda: GptOss(CONFIG, param_dtype=stored, rngs=nnx.Rngs(0)))
-    if layout == "lanes":
-        for path, variable in nnx.to_flat_state(nnx.state(model)):
-            leaf = ".".join(map(str, path))
-            sizes = lanes.arranged_shape(leaf, variable.get_value().shape)
-            variable.set_value(shape(*sizes, dtype=lanes.arranged_dtype(leaf)))
+def abstract_model():
+    model = nnx.eval_shape(lambda: GptOss(CONFIG, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        leaf = ".".join(map(str, path))
+        sizes = lanes.arranged_shape(leaf, variable.get_value().shape)
+        variable.set_value(shape(*sizes, dtype=lanes.arranged_dtype(leaf)))
     return model
 
 
-@pytest.mark.parametrize("layout", ["checkpoint", "lanes"])
 @pytest.mark.parametrize("tokens", [1, 64])
-def test_no_step_of_the_model_copies_its_weights(layout, tokens):
+def test_no_step_of_the_model_copies_its_weights(tokens):
+    """As a large checkpoint is loaded on a CPU; this counts attention, norms and the cache's update as well."""
     cache = jax.eval_shape(lambda: KVCache.create(CONFIG, 1, 1024))
-    run = jax.jit(lambda m, ids, n, cache: m.run(ids, n, cache).hidden)
+    run = jax.jit(lambda m, ids, n, cache: m.run(ids, n, cache)[:2], donate_argnums=3)
     ids, counts = shape(1, tokens, dtype=jnp.int32), shape(1, dtype=jnp.int32)
-    used = temporary(run.lower(abstract_model(layout), ids, counts, cache).compile())
-    extended = 2 * cache.nbytes  # this program's cache is not donated, so a second one is made
-    assert used < 2 * 4 * EXPERT_VALUES + extended
-    if layout == "lanes":
-        assert used < 0.25 * 4 * EXPERT_VALUES + extended
+    assert temporary(run.lower(abstract_model(), ids, counts, cache).compile()) < 4 * EXPERT_VALUES / 2
