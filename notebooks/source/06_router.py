@@ -302,6 +302,26 @@ bias_of_layer = golden.blocks.mlp.router.bias[0]
 assert np.allclose(ours_TE, reference_TE, atol=1e-4)
 print(f"{same_set(ours_TE - bias_of_layer, reference_TE).mean():.0%} of the sets survive without the bias")
 
+# %% [markdown] exercise="force_bias" stars=2 minutes=10 goal="bias"
+# ### How much bias does it take?
+#
+# A bias can also be used on purpose: training methods raise it for experts that are chosen too rarely. Write
+# `force_bias(logits_TE, e, count)`: the smallest number, not below zero, which added to the scores of expert `e` puts it
+# among the `count` chosen for *every* token. A tie with the last place counts as chosen.
+
+
+# %% solution="force_bias"
+def force_bias(logits_TE, e, count):
+    ### BEGIN SOLUTION
+    others = np.delete(np.asarray(logits_TE), e, axis=1)
+    last_place_T = -np.sort(-others, axis=1)[:, count - 1]
+    return max(0.0, float((last_place_T - logits_TE[:, e]).max()))
+    ### END SOLUTION
+
+
+# %% check="force_bias"
+lesson.check.force_bias(force_bias)
+
 # %% [markdown]
 # ## A real text
 #

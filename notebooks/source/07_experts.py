@@ -392,8 +392,26 @@ course.show(
     summary=f"One token reads {megabytes[2, 0]:.0f} MB in a layer; 256 tokens read {megabytes[2, 8] / 256:.1f} MB each when grouped, {megabytes[1, 8] / 256:.0f} when gathered.",
 )
 
+# %% [markdown] exercise="bytes_read" stars=1 minutes=6 goal="cost"
+# ### Count the bytes
+#
+# Write `bytes_read(experts_TX, num_experts, expert_bytes)` for one layer and a given routing: three numbers, the bytes of
+# weights that dense, gather and grouped read, in this order.
+
+
+# %% solution="bytes_read"
+def bytes_read(experts_TX, num_experts, expert_bytes):
+    ### BEGIN SOLUTION
+    counts = num_experts, experts_TX.size, len(np.unique(experts_TX))
+    return [count * expert_bytes for count in counts]
+    ### END SOLUTION
+
+
+# %% check="bytes_read"
+lesson.check.bytes_read(bytes_read)
+
 # %% [markdown]
-# That figure explains how the model is served. While it writes, one token at a time, each step reads four experts a
+# The figure explains how the model is served. While it writes, one token at a time, each step reads four experts a
 # layer, and the memory sets the pace: 24 layers of 53 MB are 1.3 GB for every token, which a memory of 50 GB a second
 # delivers at most 40 times a second. While it reads your prompt, hundreds of tokens share every expert that is read,
 # and the arithmetic does. The package chooses by the number of tokens: `dispatch="auto"`.

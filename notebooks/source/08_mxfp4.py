@@ -459,6 +459,26 @@ course.show(
     summary=f"20b: {sizes['20b, bfloat16']:.0f} GB become {sizes['20b, MXFP4']:.1f}; 120b: {sizes['120b, bfloat16']:.0f} become {sizes['120b, MXFP4']:.0f}.",
 )
 
+# %% [markdown] exercise="layer_bytes" stars=1 minutes=8 goal="memory"
+# ### Weigh a layer
+#
+# Write `layer_bytes(hidden, width, experts)`: the bytes of one layer's experts as they are stored. `hidden` is D, `width`
+# is F. Each expert has a matrix of 2F x D and one of D x F, both in MXFP4, and two biases, of 2F and of D numbers, in
+# bfloat16. The result is a whole number.
+
+
+# %% solution="layer_bytes"
+def layer_bytes(hidden, width, experts):
+    ### BEGIN SOLUTION
+    packed = 3 * hidden * width // 32 * 17
+    biases = 2 * (2 * width + hidden)
+    return experts * (packed + biases)
+    ### END SOLUTION
+
+
+# %% check="layer_bytes"
+lesson.check.layer_bytes(layer_bytes)
+
 # %% [markdown]
 # Memory is only half of the gain. Generating a token means reading the chosen experts, and a quarter of the bytes is
 # read in a quarter of the time. That is why this package keeps the weights **packed** in memory too, and unpacks an

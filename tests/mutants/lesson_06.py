@@ -52,6 +52,20 @@ def _steps(x, router, bias, count, inside=slice(None), outside=slice(None), powe
     return ((z[a] - z[b]) / length**power)[at] * difference[at]
 
 
+def _need(z, e, count):
+    return np.sort(np.delete(z, e, axis=1), axis=1)[:, -count] - z[:, e]
+
+
+def _by_bisection(z, e, count):
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        raised = z + middle * (np.arange(z.shape[1]) == e)
+        chosen = ((raised > raised[:, e : e + 1]).sum(1) < count).all()
+        low, high = (low, middle) if chosen else (middle, high)
+    return high if high > 1e-9 else 0.0
+
+
 LAST, BEST = slice(-1, None), slice(0, 1)
 
 ANSWERS = {
@@ -84,6 +98,20 @@ ANSWERS = {
         "blind": [
             ("wrong-shape", lambda p, count: (_repair(p, count)[0], p / p.sum(-1, keepdims=True))),
             ("raises", lambda p, count: p / p[count].sum(-2)),
+        ],
+    },
+    "force_bias": {
+        "right": [lambda z, e, count: np.maximum(_need(z, e, count), 0).max(), _by_bisection],
+        "wrong": {
+            "first-place": lambda z, e, count: max(0.0, _need(z, e, 1).max()),
+            "one-place-off": lambda z, e, count: max(0.0, _need(z, e, count + 1).max()),
+            "some-token": lambda z, e, count: max(0.0, _need(z, e, count).min()),
+            "negative": lambda z, e, count: _need(z, e, count).max(),
+            "returns-nothing": lambda z, e, count: None,
+        },
+        "blind": [
+            ("wrong-shape", _need),
+            ("wrong-values", lambda z, e, count: max(0.0, _need(z, e, count).mean())),
         ],
     },
     "nearest_tie": {

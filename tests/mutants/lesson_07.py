@@ -101,6 +101,25 @@ ANSWERS = {
             ("wrong-shape", lambda x, w1, b1, w2, b2: x @ w1.T + b1),
         ],
     },
+    "bytes_read": {
+        "right": [lambda ids, E, size: (E * size, len(ids) * ids.shape[1] * size, len(set(ids.flat)) * size)],
+        "wrong": {
+            "order": lambda ids, E, size: [len(np.unique(ids)) * size, ids.size * size, E * size],
+            "dense-by-token": lambda ids, E, size: [len(ids) * E * size, ids.size * size, len(set(ids.flat)) * size],
+            "dense-touched": lambda ids, E, size: [
+                len(set(ids.flat)) * size,
+                ids.size * size,
+                len(set(ids.flat)) * size,
+            ],
+            "gather-by-token": lambda ids, E, size: [E * size, len(ids) * size, len(set(ids.flat)) * size],
+            "grouped-all": lambda ids, E, size: [E * size, ids.size * size, E * size],
+            "in-experts": lambda ids, E, size: [E, ids.size, len(set(ids.flat))],
+        },
+        "blind": [
+            ("wrong-shape", lambda ids, E, size: [ids.size * size, len(set(ids.flat)) * size]),
+            ("wrong-values", lambda ids, E, size: [E * size, ids.size * size, ids.max() * size]),
+        ],
+    },
     "grouped": {
         "right": [_grouped, _sorted],
         "wrong": {

@@ -127,4 +127,17 @@ ANSWERS = {
             ("not-codes", lambda v: ([c - 8 for c in _quantize(v)[0]], _quantize(v)[1])),
         ],
     },
+    "layer_bytes": {
+        "right": [lambda d, f, e: round(e * (3 * d * f * 4.25 / 8 + 4 * f + 2 * d))],
+        "wrong": {
+            "scales-forgotten": lambda d, f, e: e * (3 * d * f / 2 + 4 * f + 2 * d),
+            "biases-forgotten": lambda d, f, e: e * 3 * d * f * 17 / 32,
+            "biases-packed": lambda d, f, e: e * (3 * d * f + 2 * f + d) * 17 / 32,
+            "bits": lambda d, f, e: e * (3 * d * f * 4.25 + 16 * (2 * f + d)),
+            "one-expert": lambda d, f, e: 3 * d * f * 17 // 32 + 4 * f + 2 * d,
+            "two-matrices-of-equal-size": lambda d, f, e: e * (2 * d * f * 17 // 32 + 2 * f + 2 * d),
+            "not-a-function": 3 * 2880 * 2880,
+        },
+        "blind": [("wrong-values", lambda d, f, e: 2 * e * (3 * d * f + 2 * f + d)), ("raises", lambda d, f: d * f)],
+    },
 }

@@ -98,6 +98,39 @@ def repair(student: Student) -> None:
 
 @exercise(
     "06",
+    "force_bias",
+    hints={
+        "first-place": "the expert has to be among the chosen: does it have to win?",
+        "one-place-off": "which of the other experts does it have to reach, counted from the best?",
+        "some-token": "some token still does not choose the expert. Which token needs the most?",
+        "negative": "this expert is chosen by all already: what does the text say about numbers below zero?",
+    },
+)
+def force_bias(student: Student) -> None:
+    """Random scores; in one case every token chooses the expert already."""
+    for case in range(6):
+        rng = student.rng
+        T, E = (int(n) for n in rng.integers((4, 7), (9, 12)))
+        count, e = int(rng.integers(2, 5)), int(rng.integers(E))
+        z = rng.normal(size=(T, E))
+        if case == 3:
+            z[:, e] += 20
+        others = -np.sort(-np.delete(z, e, axis=1), axis=1)
+        need = others - z[:, e : e + 1]
+        student.equal(
+            student.call(z, e, count),
+            max(0.0, need[:, count - 1].max()),
+            {
+                "first-place": max(0.0, need[:, 0].max()),
+                "one-place-off": max(0.0, need[:, count].max()),
+                "some-token": max(0.0, need[:, count - 1].min()),
+                "negative": need[:, count - 1].max(),
+            },
+        )
+
+
+@exercise(
+    "06",
     "nearest_tie",
     hints={
         "runner-up-only": "a nearer wall exists: is the pair with the smallest gap the one with the shortest step?",

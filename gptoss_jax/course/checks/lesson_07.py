@@ -119,6 +119,42 @@ def expert_output(student: Student) -> None:
 
 @exercise(
     "07",
+    "bytes_read",
+    hints={
+        "order": "the right numbers in another order: dense, gather, grouped.",
+        "dense-by-token": "dense runs every expert on every token: how often does it have to read an expert's weights?",
+        "dense-touched": "dense runs the experts that nobody chose, too.",
+        "gather-by-token": "gather goes through the pairs: how many pairs does one token have?",
+        "grouped-all": "grouped passes over the experts that nobody chose.",
+        "in-experts": "how many experts are read is only half of the answer: how large is one?",
+    },
+)
+def bytes_read(student: Student) -> None:
+    """Random routings in which some experts are chosen by nobody."""
+    for _ in range(5):
+        rng = student.rng
+        E, T, X = int(rng.integers(20, 40)), int(rng.integers(3, 7)), int(rng.integers(2, 4))
+        experts = np.argsort(rng.random((T, E - 5)), axis=1)[:, :X]
+        size = int(rng.integers(100, 1000))
+        counts = np.array([E, T * X, len(np.unique(experts))])
+        dense, gather, touched = counts * size
+        student.equal(
+            student.call(experts, E, size),
+            [dense, gather, touched],
+            {
+                "dense-by-token": [dense * T, gather, touched],
+                "dense-touched": [touched, gather, touched],
+                "gather-by-token": [dense, T * size, touched],
+                "grouped-all": [dense, gather, dense],
+                "in-experts": counts,
+                "order": [touched, gather, dense],
+            },
+            rtol=0,
+        )
+
+
+@exercise(
+    "07",
     "grouped",
     hints={
         "unweighted": "the outputs of a token's experts are added, but each with a factor of its own.",

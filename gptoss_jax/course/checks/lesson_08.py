@@ -156,3 +156,37 @@ def quantize_block(student: Student) -> None:
     codes, byte = _tell(student, student.call(np.zeros(32)))
     student.equal(dequantize(pack(codes[None]), np.array([[byte]], np.uint8))[0], np.zeros(32), atol=0)
     student.expect(byte == 0, "scale-wrong")
+
+
+@exercise(
+    "08",
+    "layer_bytes",
+    hints={
+        "scales-forgotten": "four bits a weight, and what else does a group of 32 need?",
+        "biases-forgotten": "the biases are small, but they are part of the layer.",
+        "biases-packed": "in which format are the biases stored?",
+        "bits": "that is the number of bits.",
+        "one-expert": "that is a single expert; a layer has several.",
+        "two-matrices-of-equal-size": "how many rows does the matrix up have?",
+    },
+)
+def layer_bytes(student: Student) -> None:
+    """Random sizes, multiples of 32, D different from F."""
+    for _ in range(5):
+        D, F, E = (int(n) for n in student.rng.integers((10, 2, 2), (20, 9, 9)))
+        D, F = 32 * D, 32 * F
+        packed, biases = 3 * D * F // 32 * 17, 2 * F + D
+        right = E * (packed + 2 * biases)
+        student.equal(
+            student.call(D, F, E),
+            right,
+            {
+                "scales-forgotten": E * (3 * D * F // 2 + 2 * biases),
+                "biases-forgotten": E * packed,
+                "biases-packed": E * (packed + biases * 17 / 32),
+                "bits": 8 * right,
+                "one-expert": packed + 2 * biases,
+                "two-matrices-of-equal-size": E * (2 * D * F // 32 * 17 + 2 * (F + D)),
+            },
+            rtol=0,
+        )
