@@ -328,13 +328,13 @@ model, tokenizer = lesson.model(first_layers=None if lesson.builtin else 4)
 tokens = tokenizer.encode_ordinary("Once upon a time there was a small town by the sea.")
 padded_BT, counts_B = jnp.array([tokens]), jnp.array([len(tokens)])
 output, _ = run_recorded(model, padded_BT, counts_B, record=Record(residual=True))
-residual_LTD = output.residual[:, 0]
-added_LTD = jnp.diff(residual_LTD, axis=0)
-assert np.allclose(residual_LTD[0] + added_LTD.sum(0), residual_LTD[-1], atol=1e-3)
+residual_LTD = np.asarray(output.residual[:, 0], np.float32)
+added_LTD = np.diff(residual_LTD, axis=0)
+assert np.allclose(residual_LTD[0] + added_LTD.sum(0), residual_LTD[-1], atol=1e-5 * abs(residual_LTD).max())
 course.show_shapes(residual_LTD=residual_LTD, added_LTD=added_LTD)
 
 # %%
-size = lambda x_LTD: np.sqrt(np.mean(np.square(np.asarray(x_LTD)), axis=(1, 2)))
+size = lambda x_LTD: np.sqrt(np.mean(x_LTD**2, axis=(1, 2)))
 stream_L, step_L = size(residual_LTD), size(added_LTD)
 apart_L = np.sqrt(stream_L[0] ** 2 + np.cumsum(step_L**2))  # if every addition were perpendicular to the stream
 assert stream_L[-1] > stream_L[0]
