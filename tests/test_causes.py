@@ -1,5 +1,9 @@
 """Ablation sweeps, contributions, logit lens and attention: each equals a plain loop on a small random model."""
 
+import sys
+import types
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -231,3 +235,37 @@ def test_one_token(model):
     found = causes.ablation_sweep(model, TOKENS[:1], LAYER)
     assert found.divergence.shape == (1, 8, 1) and found.served.sum() == 4
     assert causes.attention_weights(model, TOKENS[:1]).shape == (4, 4, 1, 1)
+
+
+FAULTS = {
+    "divergence the wrong way round": ("ablating", "jnp.exp(log_p) *", "-jnp.exp(log_q) *"),
+    "zero instead of renormalize": ("ablating", 'renormalize=how == WAYS.index("renormalize")', "renormalize=False"),
+    "the part's own norm": ("attributing", "jnp.square(stream[-1])", "jnp.square(stream[0])"),
+    "the layer's input instead of its middle": (
+        "attributing",
+        "rms_norm(middle_LTD[layer]",
+        "rms_norm(stream[:-1][layer]",
+    ),
+    "ranks from 1": ("attributing", "jnp.sum(ahead, axis=-1)", "1 + jnp.sum(ahead, axis=-1)"),
+    "distance with the sink in the denominator": ("attending", "weights = _rows(weights)\n    T, S", "T, S"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_seen(model, effects, fault):
+    name, text, wrong = FAULTS[fault]
+    source = Path(causes.__file__).with_name(f"{name}.py").read_text("utf-8")
+    assert source.count(text) == 1
+    spoiled = types.ModuleType(f"spoiled_{name}")
+    sys.modules[spoiled.__name__] = spoiled
+    exec(source.replace(text, wrong), vars(spoiled))
+    if name == "ablating":
+        found, right = spoiled.ablation_sweep(model, TOKENS, LAYER).divergence, effects["renormalize"].divergence
+    elif name == "attending":
+        weights = causes.attention_weights(model, TOKENS)
+        found, right = spoiled.attention_distance(weights), causes.attention_distance(weights)
+    elif fault == "ranks from 1":
+        found, right = spoiled.logit_lens(model, TOKENS).rank, causes.logit_lens(model, TOKENS).rank
+    else:
+        found, right = spoiled.contributions(model, TOKENS).experts, causes.contributions(model, TOKENS).experts
+    assert not np.allclose(found, right, rtol=1e-3, atol=1e-6)
