@@ -193,6 +193,11 @@ def test_weights_laid_out_for_one_cpu_are_refused():
         sharding.shard(model, sharding.make_mesh(devices=jax.devices()[:1]))
 
 
+def test_the_layout_for_one_cpu_and_a_mesh_exclude_each_other():
+    with pytest.raises(CheckpointError, match="lanes=True lays weights out for one CPU"):
+        load(GOLDEN, lanes=True, mesh=sharding.make_mesh(devices=jax.devices()[:1]))
+
+
 def test_a_large_array_reaches_an_accelerator_layer_by_layer():
     whole = np.arange(5 * 6 * 4, dtype=np.uint8).reshape(5, 6, 4)
     asked = []

@@ -90,6 +90,8 @@ def load(
         large = sum(tensor.nbytes for tensor in checkpoint.tensors.values()) >= WORTH
         on_cpu = mesh is None and jax.local_devices()[0].platform == "cpu"
         lanes = large and on_cpu and (param_dtype is None or _dtype("param_dtype", param_dtype).name == "bfloat16")
+    elif lanes and not (mesh is None and jax.local_devices()[0].platform == "cpu"):
+        raise CheckpointError("lanes=True lays weights out for one CPU: leave it out with a mesh or an accelerator")
     dtype = _dtype("dtype", dtype or ("float32" if path is None or lanes else "bfloat16"))
     param_dtype = _dtype("param_dtype", param_dtype or ("bfloat16" if lanes else dtype))
     tokenizer = _find_tokenizer(checkpoint.path)
