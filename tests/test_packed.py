@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from gptoss_jax import lanes
+from gptoss_jax import lanes, roofline
 from gptoss_jax.cache import KVCache
-from gptoss_jax.config import GPT_OSS_20B
+from gptoss_jax.config import GPT_OSS_20B, SLIDING
 from gptoss_jax.experts import ExpertWeights, moe
 from gptoss_jax.lanes import PackedLanes
 from gptoss_jax.model import GptOss
@@ -73,3 +73,29 @@ def test_no_step_of_the_model_copies_its_weights(tokens):
     run = jax.jit(lambda m, ids, n, cache: m.run(ids, n, cache)[:2], donate_argnums=3)
     ids, counts = shape(1, tokens, dtype=jnp.int32), shape(1, dtype=jnp.int32)
     assert temporary(run.lower(abstract_model(), ids, counts, cache).compile()) < 4 * EXPERT_VALUES / 2
+
+
+def test_a_sliding_layer_costs_the_same_at_any_context():
+    """Bytes accessed by the compiled decode step, with room for 1,024 tokens and for 32,768."""
+    config = dataclasses.replace(CONFIG, num_layers=1, layer_types=(SLIDING,))
+    model = nnx.eval_shape(lambda: GptOss(config, rngs=nnx.Rngs(0)))
+    accessed = []
+    for context in (1024, 32_768):
+        cache = jax.eval_shape(lambda context=context: KVCache.create(config, 1, context))
+        run = jax.jit(lambda m, ids, n, cache: m.run(ids, n, cache)[:2], donate_argnums=3)
+        ids, counts = shape(1, 1, dtype=jnp.int32), shape(1, dtype=jnp.int32)
+        analysis = run.lower(model, ids, counts, cache).compile().cost_analysis()
+        accessed.append(analysis["bytes accessed"])
+    assert accessed[0] == accessed[1] > 0
+
+
+@pytest.mark.parametrize("context", [1024, 32_768])
+def test_memory_is_what_the_roofline_says(context):
+    """The arguments of the compiled decode step are the weights and the cache."""
+    model, cache = abstract_model(), jax.eval_shape(lambda: KVCache.create(CONFIG, 1, context))
+    run = jax.jit(lambda m, ids, n, cache: m.run(ids, n, cache)[:2], donate_argnums=3)
+    ids, counts = shape(1, 1, dtype=jnp.int32), shape(1, dtype=jnp.int32)
+    found = run.lower(model, ids, counts, cache).compile().memory_analysis().argument_size_in_bytes
+    unembedding = 2 * CONFIG.vocab_size * CONFIG.hidden_size  # `run` ends before it
+    weights = roofline.checkpoint_bytes(CONFIG) - unembedding
+    assert found == pytest.approx(weights + roofline.cache_bytes(CONFIG, context, itemsize=4), rel=0.05)
