@@ -167,7 +167,8 @@ class GptOss(nnx.Module):
         real = jnp.arange(T) < counts_B[:, None]
         cos, sin = rotary_table(positions, config, self.dtype)
         kinds = config.layer_types[:period]
-        graph, in_place, dense = nnx.split(self.blocks, _stays_in_place, ...)
+        graph, *states = nnx.split(self.blocks, _stays_in_place, ...)
+        in_place, dense = states
         dense = jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), dense)
         change = None if change is None else jax.tree.map(jnp.asarray, change)
 

@@ -64,7 +64,7 @@ assert config.period == 2
 # %% [markdown]
 # ## The parts of a layer
 #
-# The weights of all layers lie **stacked**: the first axis of each array is the layer. `weight[2]` is the third
+# The weights of all layers lie stacked: the first axis of each array is the layer. `weight[2]` is the third
 # layer's.
 #
 # The experts are stacked too, but they are never cut out of the stack: a layer of the 20b has 0.4 GB of them, and a
