@@ -182,6 +182,25 @@ print(f"read {sum(touched):,} bytes of {sum(t.nbytes for t in tensors.values()):
 assert np.array_equal(looped, vectorized) and np.array_equal(vectorized, packaged)
 assert sum(touched) == blocks.nbytes // E
 
+# %% [markdown] exercise="expert_bytes" stars=1 minutes=8 goal="lazy"
+# ### Find an expert
+#
+# Write `expert_bytes(start, shape, expert)`. A tensor of packed blocks with `shape` `(E, rows, groups, 16)`, one byte an
+# entry, begins at byte `start` of its file. Return a pair: the first byte of expert number `expert` (counted from 0), and
+# how many bytes it has.
+
+
+# %% solution="expert_bytes"
+def expert_bytes(start, shape, expert):
+    ### BEGIN SOLUTION
+    size = int(np.prod(shape[1:]))
+    return start + expert * size, size
+    ### END SOLUTION
+
+
+# %% check="expert_bytes"
+lesson.check.expert_bytes(expert_bytes)
+
 # %% [markdown]
 # This is how a machine with little memory can look at a model that does not fit: a single expert of gpt-oss-20b is
 # 12.6 MiB out of 12.8 GiB. And it is how several machines load one model together, each its own part. The lessons use

@@ -74,6 +74,27 @@ needed = len(prompt) + 7
 print(f"positions computed: {slow}; needed: {needed}")
 assert (slow, needed) == (188, 27)
 
+# %% [markdown] exercise="greedy_loop" stars=1 minutes=8 goal="loop"
+# ### Write the loop
+#
+# Write `greedy_loop(next_logits, prompt, count, stop_tokens)`. `next_logits(tokens)` takes a list of tokens and returns the
+# logits of the token that follows. Return the list of new tokens, at most `count`. A token of `stop_tokens` is still
+# returned, and then nothing follows. Leave `prompt` as it is.
+
+
+# %% solution="greedy_loop"
+def greedy_loop(next_logits, prompt, count, stop_tokens):
+    ### BEGIN SOLUTION
+    new = []
+    while len(new) < count and not (new and new[-1] in stop_tokens):
+        new.append(int(np.argmax(next_logits([*prompt, *new]))))
+    return new
+    ### END SOLUTION
+
+
+# %% check="greedy_loop"
+lesson.check.greedy_loop(greedy_loop)
+
 # %% [markdown]
 # ## What may be kept
 #

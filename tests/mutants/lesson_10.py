@@ -82,6 +82,22 @@ ANSWERS = {
         },
         "blind": [("wrong-type", lambda blob: list(_parse(blob).items()))],
     },
+    "expert_bytes": {
+        "right": [lambda start, shape, e: (start + e * math.prod(shape) // shape[0], math.prod(shape) // shape[0])],
+        "wrong": {
+            "start-left-out": lambda start, shape, e: (e * math.prod(shape[1:]), math.prod(shape[1:])),
+            "counted-from-one": lambda start, shape, e: (start + (e - 1) * math.prod(shape[1:]), math.prod(shape[1:])),
+            "whole-tensor": lambda start, shape, e: (start, math.prod(shape)),
+            "rows": lambda start, shape, e: (start + e * shape[2] * 16, shape[2] * 16),
+            "nibbles": lambda start, shape, e: (start + e * math.prod(shape[1:]) // 2, math.prod(shape[1:]) // 2),
+            "end-not-size": lambda start, shape, e: (
+                start + e * math.prod(shape[1:]),
+                start + (e + 1) * math.prod(shape[1:]),
+            ),
+            "returns-nothing": lambda start, shape, e: None,
+        },
+        "blind": [("wrong-shape", lambda start, shape, e: start + e * math.prod(shape[1:]))],
+    },
     "original_name": {
         "right": [_rename],
         "wrong": {

@@ -85,7 +85,40 @@ def _nothing_if_sure(probs, p):
     return np.zeros(len(probs), bool) if probs.max() > p else keep
 
 
+def _write(next_logits, prompt, count, stop, *, pick=np.argmax, fed=True, heed=True):
+    new = []
+    for _ in range(count):
+        new.append(int(pick(next_logits(list(prompt) + (new if fed else [])))))
+        if heed and new[-1] in stop:
+            break
+    return new
+
+
+def _without_stop(next_logits, prompt, count, stop):
+    return [token for token in _write(next_logits, prompt, count, stop) if token not in stop]
+
+
+def _appends_to_the_prompt(next_logits, prompt, count, stop):
+    new = _write(next_logits, prompt, count, stop)
+    prompt += new
+    return new
+
+
 ANSWERS = {
+    "greedy_loop": {
+        "right": [_write],
+        "wrong": {
+            "prompt-returned": lambda f, prompt, n, stop: list(prompt) + _write(f, prompt, n, stop),
+            "stop-left-out": _without_stop,
+            "goes-on": lambda f, prompt, n, stop: _write(f, prompt, n, stop, heed=False),
+            "prompt-alone": lambda f, prompt, n, stop: _write(f, prompt, n, stop, fed=False),
+            "least-likely": lambda f, prompt, n, stop: _write(f, prompt, n, stop, pick=np.argmin),
+            "one-more": lambda f, prompt, n, stop: _write(f, prompt, n + 1, stop),
+            "changed-input": _appends_to_the_prompt,
+            "returns-nothing": lambda f, prompt, n, stop: None,
+        },
+        "blind": [("wrong-shape", lambda f, prompt, n, stop: _write(f, prompt, n, stop)[:1])],
+    },
     "ring_append": {
         "right": [_by_positions, _append],
         "wrong": {

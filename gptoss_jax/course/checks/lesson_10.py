@@ -28,13 +28,15 @@ def parse_header(student: Student) -> None:
     """Random files with one to four tensors; every other one has metadata, some have padded headers."""
     for case in range(6):
         rng = student.rng
-        entries, tensors, end = {}, {}, 0
+        entries: dict[str, dict[str, object]] = {}
+        tensors: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
+        end = 0
         for i in range(int(rng.integers(2, 5))):
             dtype = str(rng.choice(list(_BYTES)))
-            shape = [int(n) for n in rng.integers(2, 6, size=int(rng.integers(1, 4)))]
+            shape = tuple(int(n) for n in rng.integers(2, 6, size=int(rng.integers(1, 4))))
             size = int(np.prod(shape)) * _BYTES[dtype]
-            entries[f"layer.{i}.weight"] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
-            tensors[f"layer.{i}.weight"] = (dtype, tuple(shape), end, size)
+            entries[f"layer.{i}.weight"] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+            tensors[f"layer.{i}.weight"] = (dtype, shape, end, size)
             end += size
         extra = {"__metadata__": {"format": "np"}} if case % 2 else {}
         text = json.dumps(extra | entries).encode()
@@ -60,6 +62,40 @@ def parse_header(student: Student) -> None:
                 size,
                 {"end-not-size": begin + size, "numbers-not-bytes": count},
             )
+
+
+@exercise(
+    "10",
+    "expert_bytes",
+    hints={
+        "start-left-out": "the tensor does not begin at the first byte of the file.",
+        "counted-from-one": "the first expert is number 0.",
+        "whole-tensor": "this reads all experts. How many bytes has one?",
+        "rows": "this is a row, not an expert: which axes does an expert span?",
+        "nibbles": "the entries are bytes; two codes share one. Is there anything left to halve?",
+        "end-not-size": "the second number should be a count, not a position.",
+    },
+)
+def expert_bytes(student: Student) -> None:
+    """Random shapes and starts."""
+    for _ in range(6):
+        rng = student.rng
+        shape = (*(int(n) for n in rng.integers(3, 40, size=3)), 16)
+        start, expert = int(rng.integers(100, 10_000)), int(rng.integers(1, shape[0]))
+        size, row = int(np.prod(shape[1:])), shape[2] * 16
+        first = start + expert * size
+        student.equal(
+            student.call(start, shape, expert),
+            (first, size),
+            {
+                "start-left-out": (expert * size, size),
+                "counted-from-one": (first - size, size),
+                "whole-tensor": (start, shape[0] * size),
+                "rows": (start + expert * row, row),
+                "nibbles": (start + expert * size / 2, size / 2),
+                "end-not-size": (first, first + size),
+            },
+        )
 
 
 @exercise(

@@ -14,6 +14,60 @@ def _append(ring: np.ndarray, length: int, chunk: np.ndarray) -> np.ndarray:
 
 @exercise(
     "11",
+    "greedy_loop",
+    hints={
+        "prompt-returned": "only the new tokens are asked for.",
+        "stop-left-out": "the stop token itself belongs to the result.",
+        "goes-on": "a stop token was written. Why does the text go on?",
+        "prompt-alone": "the model is asked about the same text again and again: what should have been appended?",
+        "least-likely": "which logit belongs to the likeliest token?",
+        "one-more": "`count` is the largest number of tokens to return.",
+    },
+)
+def greedy_loop(student: Student) -> None:
+    """A random function of the whole text as the model; without a stop, with one, and with a stop in the prompt."""
+    for case in range(8):
+        rng = student.rng
+        V, count = 12, int(rng.integers(4, 9))
+        table = rng.normal(size=(64, V))
+        prompt = [int(t) for t in rng.integers(0, V, size=3)]
+
+        def next_logits(tokens, table=table):
+            weighted = sum((place + 1) * int(token) for place, token in enumerate(tokens))
+            return table[(weighted + 7 * len(tokens)) % 64]
+
+        def written(pick=np.argmax, fed=True, count=count, prompt=prompt, next_logits=next_logits):
+            new: list[int] = []
+            for _ in range(count):
+                new.append(int(pick(next_logits([*prompt, *(new if fed else [])]))))
+            return new
+
+        def cut(tokens, stop, keep=1):
+            ends = [i for i, token in enumerate(tokens) if token in stop]
+            return tokens[: ends[0] + keep] if ends else tokens
+
+        everything = written()
+        stop = {everything[int(rng.integers(1, 4))]} if case % 2 else {prompt[0]} - set(everything)
+        given = list(prompt)
+        got = student.call(next_logits, given, count, stop)
+        student.expect(given == prompt, "changed-input")
+        right = cut(everything, stop)
+        student.equal(
+            got,
+            right,
+            {
+                "prompt-returned": prompt + right,
+                "goes-on": everything,
+                "stop-left-out": cut(everything, stop, keep=0),
+                "prompt-alone": cut(written(fed=False), stop),
+                "least-likely": cut(written(pick=np.argmin), stop),
+                "one-more": cut(written(count=count + 1), stop),
+            },
+        )
+
+
+@exercise(
+    "11",
     "ring_append",
     hints={
         "starts-at-slot-0": "the first token of the chunk has position `length`. In which slot does that belong?",
