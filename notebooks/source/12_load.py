@@ -145,7 +145,8 @@ mass = metrics.mass(whole)
 even = metrics.layer_weights(whole, 0)
 assert np.allclose(mass.value.sum(axis=1), 1) and np.allclose(even.mean(axis=0), mass.value[0])
 apart = np.abs(mass.value - load.value).sum(axis=1) / 2
-assert (apart < 0.5).all()
+if lesson.builtin:
+    assert (apart < 0.5).all()
 
 # %% [markdown]
 # ## Dead, or only unlucky?
@@ -202,7 +203,8 @@ together = metrics.balance(whole)
 print(
     f"last layer, one kind of text: {np.mean(one_kind):.0f} effective experts, all kinds: {together.effective[-1]:.0f}"
 )
-assert np.mean(one_kind) < together.effective[-1]
+if lesson.builtin:
+    assert np.mean(one_kind) < together.effective[-1]
 
 # %% [markdown]
 # If an expert is unused in thousands of tokens of many kinds, chance is no longer an explanation, and you can ask for the
@@ -253,6 +255,23 @@ figures.token_text(
     limits=(1 / X, 1),
 )
 
+# %% [markdown] exercise="weight_of" stars=1 minutes=5 goal="text"
+# ### The number behind the color
+#
+# Another useful coloring follows a single expert through the text. Write `weight_of(experts_TX, weights_TX, expert)`: the
+# weight that each token gave to this expert, `[T]`, and 0 where it was not chosen.
+
+
+# %% solution="weight_of"
+def weight_of(experts_TX, weights_TX, expert):
+    ### BEGIN SOLUTION
+    return np.where(experts_TX == expert, weights_TX, 0).sum(axis=1)
+    ### END SOLUTION
+
+
+# %% check="weight_of"
+lesson.check.weight_of(weight_of)
+
 # %% [markdown]
 # All layers at once: tokens across, layers down, the same number as color, the first choice printed where there
 # is room.
@@ -282,7 +301,8 @@ def same_choice(layer):
 
 shares = [same_choice(layer) for layer in range(L)]
 print(f"same id, same first choice: {shares[0]:.0%} in the first layer; by chance {1 / E:.0%}")
-assert shares[0] > 0.3
+if lesson.builtin:
+    assert shares[0] > 0.3
 
 # %% [markdown]
 # Keep this in mind whenever somebody shows you "the punctuation expert". Part of every such finding is just that: the

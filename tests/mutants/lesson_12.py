@@ -74,6 +74,25 @@ ANSWERS = {
             ("raises", lambda z, count, dead: z[:, dead + 100]),
         ],
     },
+    "weight_of": {
+        "right": [
+            lambda ids, w, e: [
+                float(sum(x for i, x in zip(*row, strict=True) if i == e)) for row in zip(ids, w, strict=True)
+            ]
+        ],
+        "wrong": {
+            "chosen-or-not": lambda ids, w, e: (ids == e).any(1),
+            "first-choice-only": lambda ids, w, e: np.where(ids[:, 0] == e, w[:, 0], 0),
+            "chosen-tokens-only": lambda ids, w, e: w[ids == e],
+            "largest-weight": lambda ids, w, e: w.max(1),
+            "layer-mean": lambda ids, w, e: np.where(ids == e, w, 0).sum() / len(ids),
+            "wrong-shape": lambda ids, w, e: np.where(ids == e, w, 0),
+        },
+        "blind": [
+            ("raises", lambda ids, w, e: w[:, e + 20]),
+            ("wrong-values", lambda ids, w, e: 1 - np.where(ids == e, w, 0).sum(1)),
+        ],
+    },
     "baseline": {
         "right": [lambda *given: _distances(*given).mean()],
         "wrong": {

@@ -86,6 +86,41 @@ def wake(student: Student) -> None:
 
 @exercise(
     "12",
+    "weight_of",
+    hints={
+        "chosen-or-not": "this says whether the expert was chosen. With what weight?",
+        "first-choice-only": "an expert may also be a token's second or last choice.",
+        "chosen-tokens-only": "one number for every token, also for those that went elsewhere.",
+        "largest-weight": "this is the weight of the first choice, whoever it was.",
+        "layer-mean": "one number for each token, not one for the text.",
+    },
+)
+def weight_of(student: Student) -> None:
+    """Random sets with random weights."""
+    for _ in range(5):
+        rng = student.rng
+        T, E, X = (int(n) for n in rng.integers((9, 5, 2), (15, 8, 5)))
+        ids = _sets(student, T, 1, E, X)[:, 0]
+        weights = -np.sort(-rng.dirichlet(np.ones(X), size=T), axis=1)
+        expert = int(ids[0, 1])
+        hit = ids == expert
+        right = (weights * hit).sum(1)
+        got = student.call(ids, weights, expert)
+        student.expect(np.shape(got) != (hit.sum(),) or hit.any(1).all(), "chosen-tokens-only")
+        student.expect(np.shape(got) != (), "layer-mean")
+        student.equal(
+            got,
+            right,
+            {
+                "chosen-or-not": hit.any(1),
+                "first-choice-only": weights[:, 0] * hit[:, 0],
+                "largest-weight": weights[:, 0],
+            },
+        )
+
+
+@exercise(
+    "12",
     "baseline",
     hints={
         "not-shuffled": "your result is the true distance: do the marks move to other tokens?",
