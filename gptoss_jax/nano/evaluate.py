@@ -127,23 +127,21 @@ def tables(report: Report, baselines: Mapping[str, float]) -> list[Table]:
         out.append(table)
     if "experts" in report:
         found = report["experts"]
-        table = _table("Experts on held-out text (information in nats)", "layer", *LAYERS.values())
-        for layer in range(len(found["dead"])):
-            table.add_row(str(layer), *(f"{found[name][layer]:.3g}" for name in LAYERS))
-        out.append(table)
+        for title, columns in (("Load of the experts", LOAD), ("What an expert tells about the text, nats", TELLS)):
+            table = _table(title, "layer", *columns.values())
+            for layer in range(len(found["dead"])):
+                table.add_row(str(layer), *(f"{found[name][layer]:.3g}" for name in columns))
+            out.append(table)
     return out
 
 
-LAYERS = {
-    "dead": "dead",
-    "entropy": "entropy / ln E",
-    "least": "least load",
-    "most": "most load",
-    "information": "I(expert; domain)",
+LOAD = {"dead": "dead", "entropy": "entropy / ln E", "least": "least", "most": "most"}
+TELLS = {
+    "information": "I(expert; text)",
     "shuffled": "shuffled",
     "untrained": "untrained",
-    "given_token": "I(...|token)",
-    "given_token_low": "its 95 % from",
+    "given_token": "given token",
+    "given_token_low": "95 % from",
     "given_token_shuffled_high": "shuffled to",
 }
 
