@@ -10,8 +10,8 @@ from gptoss_jax.checkpoint.reading import BUILT_IN
 from tests.parity import suite
 
 TEXT = (
-    "It is a truth universally acknowledged. def f(x):\n    return 2 * x\n床前明月光。En el principio crió Dios los cielos. "
-    "What is 27+85? Sort: 7 1 9\n"
+    "It is a truth universally acknowledged. def f(x):\n    return 2 * x\n床前明月光。"
+    "En el principio crió Dios los cielos. What is 27+85? Sort: 7 1 9\n"
 ) * 6
 
 
