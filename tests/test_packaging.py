@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-INSTALLED = [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"], *EXTRAS["train"]]
+INSTALLED = [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"]]
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "playwright": "playwright-python"}
 
 

@@ -85,7 +85,7 @@ def _packages(report: Report) -> None:
         extra = None
         if need.marker is not None:
             extra = next(
-                (e for e in ("lab", "test", "train", "docs", "oracles") if need.marker.evaluate({"extra": e})), None
+                (e for e in ("lab", "test", "docs", "oracles") if need.marker.evaluate({"extra": e})), None
             )
             if extra is None:
                 continue
