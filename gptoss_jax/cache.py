@@ -6,6 +6,7 @@ queries still see. Lengths, positions and slots are per row of the batch.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -39,8 +40,7 @@ class KVCache:
         heads = (config.num_key_value_heads, config.head_dim)
         full = (config.num_layers - sliding, batch, max_len, *heads)
         ring = (sliding, batch, config.sliding_window, *heads)
-        zeros = lambda shape: jnp.zeros(shape, dtype)
-        return cls(zeros(full), zeros(full), zeros(ring), zeros(ring), jnp.zeros(batch, jnp.int32))
+        return _zeros(cls, full, ring, batch, jnp.dtype(dtype))
 
     @property
     def max_len(self) -> int:
@@ -88,6 +88,12 @@ class KVCache:
             ring_value=_write(self.ring_value, index, slots, value),
         )
         return cache, keys, values, jnp.concatenate([old, new], axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _zeros(cls: type[KVCache], full: tuple[int, ...], ring: tuple[int, ...], batch: int, dtype: Any) -> KVCache:
+    zeros = lambda shape: jnp.zeros(shape, dtype)
+    return cls(zeros(full), zeros(full), zeros(ring), zeros(ring), jnp.zeros(batch, jnp.int32))
 
 
 def _slots(length: Array, counts: Array, chunk: int, *, first: Any, modulus: int | None, beyond: int) -> Array:

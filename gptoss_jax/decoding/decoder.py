@@ -51,8 +51,11 @@ def _prefill(
 
 
 @jax.jit
-def _first_token(model: GptOss, hidden_BD: Array, positions_B: Array, how: Sampling) -> Array:
-    return sample(model.unembedding(hidden_BD), positions_B, how, model.config.num_tokens)
+def _first_token(
+    model: GptOss, hidden_BD: Array, positions_B: Array, how: Sampling, stop_tokens: Array
+) -> tuple[Array, Array]:
+    token_B = sample(model.unembedding(hidden_BD), positions_B, how, model.config.num_tokens)
+    return token_B, jnp.any(token_B[:, None] == stop_tokens, axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("record",), donate_argnames=("cache",))
@@ -173,7 +176,7 @@ class Decoder:
 
     def _prefill(self, rows: list[np.ndarray], chunk: int) -> None:
         lengths = np.array([len(row) for row in rows])
-        hidden = jnp.zeros((len(rows), self.model.config.hidden_size), self.model.dtype)
+        hidden = jax.device_put(np.zeros((len(rows), self.model.config.hidden_size), self.model.dtype))
         recorded = []
         for start in range(0, int(lengths.max()), chunk):
             counts = np.clip(lengths - start, 0, chunk).astype(np.int32)
@@ -185,11 +188,10 @@ class Decoder:
             )
             if routing is not None:
                 longest = int(counts.max())
-                recorded.append(jax.tree.map(lambda leaf, n=longest: np.asarray(leaf[:, :, :n]), routing))
+                recorded.append(jax.tree.map(lambda leaf, n=longest: np.asarray(leaf)[:, :, :n], routing))
         if recorded:
             self.prompt_routing = jax.tree.map(lambda *parts: np.concatenate(parts, axis=2), *recorded)
-        token = _first_token(self.model, hidden, self._cache.length, self.sampling)
-        self._token, self._done = token, jnp.any(token[:, None] == self._stop_tokens, axis=1)
+        self._token, self._done = _first_token(self.model, hidden, self._cache.length, self.sampling, self._stop_tokens)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -216,8 +218,8 @@ class Decoder:
         )
         taken = int(np.asarray(self._cache.length).max() - before)
         if routing is not None:
-            routing = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf[:taken]), 0, 2), routing)
-        return Step(np.asarray(buffer[:taken]).T, routing)
+            routing = jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[:taken], 0, 2), routing)
+        return Step(np.asarray(buffer)[:taken].T, routing)
 
     def feed_last(self) -> Routing:
         """Run the newest tokens through the model without sampling, for their routing: arrays [L, B, 1, ...]."""
