@@ -8,6 +8,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from gptoss_jax.cli.compiled import keep_compiled_programs
+
 _COMMANDS = {
     "generate": ("text", "write a continuation or an answer, token by token"),
     "chat": ("text", "talk with the model in the terminal"),
@@ -47,6 +49,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    keep_compiled_programs()
     command = next((word for word in arguments if word in _COMMANDS), None)
     try:
         if command in _PASSED_ON and arguments[0] == command:
