@@ -84,9 +84,7 @@ def _packages(report: Report) -> None:
         need = Requirement(text)
         extra = None
         if need.marker is not None:
-            extra = next(
-                (e for e in ("lab", "test", "docs", "oracles") if need.marker.evaluate({"extra": e})), None
-            )
+            extra = next((e for e in ("lab", "test", "docs", "oracles") if need.marker.evaluate({"extra": e})), None)
             if extra is None:
                 continue
         try:
