@@ -85,8 +85,8 @@ def _sequences(options: argparse.Namespace, tokenizer: Any) -> dict[str, list[in
     files = [options.file] if options.file is not None else sorted(options.domains.glob("*.txt"))
     if not files:
         raise ValueError(f"{options.domains}: no .txt file; give a folder with one text a domain")
-    encode = need_tokenizer(tokenizer, "the text").encode_ordinary
     texts = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    encode = need_tokenizer(tokenizer, "the text").encode_ordinary
     return {name: encode(text)[: options.max_tokens] for name, text in texts.items()}
 
 
