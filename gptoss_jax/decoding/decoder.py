@@ -170,13 +170,18 @@ class Decoder:
         self.model, self.change, self.record, self.sampling = model, change, record, sampling
         self._stop_tokens = jnp.asarray(stops)
         size = max_len or min(bucket(longest, 64), config.max_context)
-        self._cache = make_cache(model, len(rows), size)
+        self._cache = self._beside_weights(make_cache(model, len(rows), size))
         self.prompt_routing: Routing | None = None
         self._prefill(rows, chunk)
 
+    def _beside_weights(self, arrays: Any) -> Any:
+        """Bind arrays to the device of the weights, as results are: JAX would compile once more for the difference."""
+        sharding = self.model.norm.scale[...].sharding
+        return jax.device_put(arrays, sharding) if len(sharding.device_set) == 1 else arrays
+
     def _prefill(self, rows: list[np.ndarray], chunk: int) -> None:
         lengths = np.array([len(row) for row in rows])
-        hidden = jax.device_put(np.zeros((len(rows), self.model.config.hidden_size), self.model.dtype))
+        hidden = self._beside_weights(np.zeros((len(rows), self.model.config.hidden_size), self.model.dtype))
         recorded = []
         for start in range(0, int(lengths.max()), chunk):
             counts = np.clip(lengths - start, 0, chunk).astype(np.int32)
