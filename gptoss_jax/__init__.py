@@ -22,7 +22,7 @@ _HOME = {
     "trace": "tracing",
     "Trace": "tracing",
 }
-_MODULES = {"mxfp4", "harmony", "routing", "interventions", "causes", "roofline"}
+_MODULES = {"mxfp4", "tracing", "harmony", "routing", "interventions", "causes", "roofline"}
 
 __all__ = sorted([*_HOME, *_MODULES])
 
