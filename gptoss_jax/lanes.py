@@ -32,7 +32,7 @@ WORDS = MXFP4_GROUP // WORD  # words in a group
 SCALES = (2, 240)  # scale bytes for which the exponents below stay inside float32
 UNROLL = 32  # inputs of a bfloat16 matrix multiplied per step
 ONE_BY_ONE = 2  # vectors; more are multiplied together, tile by tile
-COLUMNS = 384  # outputs in a tile: about what a core's cache holds, widened to float32
+COLUMNS = 960  # outputs in a tile, unpacked to float32: a few megabytes, which a processor's caches hold
 _FLOAT16_BIAS = 14  # the float16 that a code becomes is too small by 2^14
 _CODE_BITS = np.int16(np.uint16(0x8E00).view(np.int16))  # sign, two exponent bits, one mantissa bit of a float16
 
