@@ -25,7 +25,7 @@ class Intervention:
 
     Attributes:
       selection_LE: added to the router logits for the choice alone: -inf bars an expert, a large number forces it.
-        The weights are the softmax of the true logits of the chosen.
+        The weights are the softmax of the true logits of the chosen. [L, T, E] to choose token by token (`replay`).
       keep_LE: factor on a chosen expert's weight; 0 ablates it.
       renormalize: True divides the kept weights by their sum, so that they again sum to 1, where one was dropped.
       router_weight_LED, router_bias_LE: a router to use instead of the model's own; None keeps that.
@@ -44,7 +44,7 @@ class Intervention:
         return cls(np.zeros(shape, np.float32), np.ones(shape, np.float32), np.bool_(False))
 
     def layer(self, index: Any) -> "Intervention":
-        """The rows of one layer: `selection [E]`, `keep [E]` and, if the router is replaced, its `[E, D]` and `[E]`."""
+        """One layer: `selection [E]` or `[T, E]`, `keep [E]` and, if the router is replaced, its `[E, D]` and `[E]`."""
         row = lambda array: None if array is None else array[index]
         router = row(self.router_weight_LED), row(self.router_bias_LE)
         return Intervention(self.selection_LE[index], self.keep_LE[index], self.renormalize, *router)
@@ -89,6 +89,28 @@ def force(config: ModelConfig, layer: int, experts: int | Iterable[int]) -> Inte
     return change
 
 
+def replay(config: ModelConfig, experts_TLX: Any) -> Intervention:
+    """Make each token choose the experts that it chose in another run; weights come from its true router logits.
+
+    It is for the one sequence of that run, from its first token on and in one pass (`trace`: up to 1,024 tokens).
+
+    Args:
+      config: the model's numbers.
+      experts_TLX: int [T, L, X], such as `Trace.experts`.
+    """
+    ids = np.asarray(experts_TLX)
+    wanted = (config.num_layers, config.experts_per_token)
+    if ids.ndim != 3 or ids.shape[1:] != wanted or ids.dtype.kind not in "iu":
+        raise ValueError(f"experts must be integers [T, {wanted[0]}, {wanted[1]}], not {ids.dtype} {list(ids.shape)}")
+    if ids.size and (ids.min() < 0 or ids.max() >= config.num_experts):
+        raise ValueError(f"experts {ids.min()} .. {ids.max()} must lie in 0 .. {config.num_experts - 1}")
+    if (np.diff(np.sort(ids, axis=-1), axis=-1) == 0).any():
+        raise ValueError("experts holds one expert twice for one token")
+    selection_LTE = np.zeros((config.num_layers, len(ids), config.num_experts), np.float32)
+    np.put_along_axis(selection_LTE, np.moveaxis(ids, 0, 1), 1e30, axis=-1)
+    return dataclasses.replace(Intervention.identity(config), selection_LE=selection_LTE)
+
+
 def replace_router(
     config: ModelConfig, router: Router, layer: int, weight_ED: Any = None, bias_E: Any = None
 ) -> Intervention:
@@ -125,7 +147,13 @@ def intervene(routing: Routing, change: Intervention, x_TD: Any = None) -> Routi
     if change.router_weight_LED is not None:
         logits = linear(x_TD, change.router_weight_LED, change.router_bias_LE)
         routing = choose(logits, routing.experts.shape[-1])
-    _, experts = jax.lax.top_k(routing.logits + change.selection_LE, routing.experts.shape[-1])
+    selection = jnp.asarray(change.selection_LE)
+    if selection.ndim > 1:  # one row a token; the padding behind them chooses freely
+        behind = len(routing.logits) - len(selection)
+        if behind < 0:
+            raise ValueError(f"the change chooses for {len(selection)} tokens, and {len(routing.logits)} are run")
+        selection = jnp.pad(selection, ((0, behind), (0, 0)))
+    _, experts = jax.lax.top_k(routing.logits + selection, routing.experts.shape[-1])
     chosen, rank = jax.lax.top_k(jnp.take_along_axis(routing.logits, experts, axis=-1), experts.shape[-1])
     experts = jnp.take_along_axis(experts, rank, axis=-1)  # highest weight first, forced experts included
     keep: Float[Array, "... T X"] = jnp.asarray(change.keep_LE)[experts]

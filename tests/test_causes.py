@@ -15,7 +15,9 @@ from gptoss_jax.causes import ablating
 from gptoss_jax.config import TINY
 from gptoss_jax.experts import expert
 from gptoss_jax.interventions import ablate, replace_router
+from gptoss_jax.lanes import arrange_model
 from gptoss_jax.model import Record, run_recorded
+from gptoss_jax.mxfp4 import MXArray, quantize
 from gptoss_jax.norms import rms_norm
 
 RNG = np.random.default_rng(0)
@@ -269,3 +271,38 @@ def test_planted_faults_are_seen(model, effects, fault):
     else:
         found, right = spoiled.contributions(model, TOKENS).experts, causes.contributions(model, TOKENS).experts
     assert not np.allclose(found, right, rtol=1e-3, atol=1e-6)
+
+
+def _rounded(model):
+    once = lambda w: quantize(np.asarray(w, np.float32)).dequantize()
+    twice = lambda packed: MXArray(packed.blocks, packed.scales + np.uint8(1))
+    return causes.with_weights(model, {"blocks.attention.qkv.weight": once, "blocks.mlp.experts.down": twice})
+
+
+def test_new_weights_enter_a_copy_and_leave_the_rest(model):
+    before = gj.trace(model, TOKENS)
+    changed = _rounded(model)
+    qkv, down = model.blocks.attention.qkv.weight[...], model.blocks.mlp.experts.down_scales[...]
+    np.testing.assert_array_equal(changed.blocks.attention.qkv.weight[...], quantize(qkv).dequantize())
+    np.testing.assert_array_equal(changed.blocks.mlp.experts.down_scales[...], down + 1)
+    assert changed.embedding.weight.get_value() is model.embedding.weight.get_value()  # shared, not copied
+    np.testing.assert_array_equal(gj.trace(model, TOKENS).logits, before.logits)
+    assert not np.array_equal(gj.trace(changed, TOKENS).logits, before.logits)
+    nothing = causes.with_weights(model, {"blocks.mlp.experts.down": lambda packed: packed})
+    np.testing.assert_array_equal(gj.trace(nothing, TOKENS).logits, before.logits)
+
+
+def test_new_weights_are_the_same_in_both_layouts():
+    plain = gj.GptOss(TINY, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16)
+    laid = gj.GptOss(TINY, rngs=nnx.Rngs(0), param_dtype=jnp.bfloat16)
+    arrange_model(laid)
+    a, b = (gj.trace(_rounded(model), TOKENS) for model in (plain, laid))
+    np.testing.assert_allclose(a.logits, b.logits, rtol=1e-4, atol=1e-5)
+    assert np.abs(a.logits - gj.trace(plain, TOKENS).logits).max() > 1e-3
+
+
+def test_new_weights_that_do_not_fit_are_named(model):
+    with pytest.raises(ValueError, match=r"'router'; known: .*blocks.mlp.router.weight"):
+        causes.with_weights(model, {"router": lambda w: w})
+    with pytest.raises(ValueError, match=r"norm.scale must stay \[64\], not become \[63\]"):
+        causes.with_weights(model, {"norm.scale": lambda w: w[1:]})

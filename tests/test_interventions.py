@@ -10,7 +10,7 @@ from flax import nnx
 
 import gptoss_jax as gj
 from gptoss_jax.config import TINY
-from gptoss_jax.interventions import Intervention, ablate, force, intervene, replace_router
+from gptoss_jax.interventions import Intervention, ablate, force, intervene, replace_router, replay
 from gptoss_jax.router import choose
 
 LOGITS = jnp.array([[4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0]])
@@ -125,3 +125,47 @@ def test_a_router_of_the_wrong_shape_is_named():
         replace_router(TINY, router, 0, bias_E=np.zeros(7))
     with pytest.raises(ValueError, match="layer 9"):
         replace_router(TINY, router, 9)
+
+
+def test_a_replayed_run_is_the_run_itself():
+    model = gj.GptOss(TINY, rngs=nnx.Rngs(0))
+    tokens = np.random.default_rng(2).integers(0, 320, 21)  # padded to 32: the padding chooses for itself
+    base = gj.trace(model, tokens)
+    again = gj.trace(model, tokens, change=replay(TINY, base.experts))
+    np.testing.assert_array_equal(again.experts, base.experts)
+    np.testing.assert_allclose(again.logits, base.logits, rtol=1e-5, atol=1e-6)
+
+
+def test_replay_sends_every_token_where_it_is_told():
+    model = gj.GptOss(TINY, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(0, 320, 16)
+    wanted = rng.permuted(np.tile(np.arange(8), (16, 4, 1)), axis=-1)[..., :4]
+    told = gj.trace(model, tokens, change=replay(TINY, wanted))
+    np.testing.assert_array_equal(np.sort(told.experts), np.sort(wanted))
+    chosen = np.exp(np.take_along_axis(told.router_logits, told.experts, -1))
+    np.testing.assert_allclose(told.weights, chosen / chosen.sum(-1, keepdims=True), rtol=1e-5)
+    assert (np.diff(told.weights) <= 0).all()
+    own = np.argsort(-told.router_logits, axis=-1, kind="stable")[..., :4]
+    assert not np.array_equal(np.sort(own), np.sort(wanted))  # what is recorded stays the router's own
+
+
+@pytest.mark.parametrize(
+    ("experts", "message"),
+    [
+        (np.zeros((5, 4), int), r"integers \[T, 4, 4\]"),
+        (np.zeros((5, 4, 3), int), r"integers \[T, 4, 4\]"),
+        (np.tile(np.arange(4.0), (5, 4, 1)), "float64"),
+        (np.tile([0, 1, 2, 8], (5, 4, 1)), "0 .. 7"),
+        (np.tile([0, 1, 2, 1], (5, 4, 1)), "twice"),
+    ],
+)
+def test_a_replay_that_cannot_be_is_named(experts, message):
+    with pytest.raises(ValueError, match=message):
+        replay(TINY, experts)
+
+
+def test_a_replay_of_a_longer_run_is_named():
+    model = gj.GptOss(TINY, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="17 tokens, and 16 are run"):
+        gj.trace(model, np.arange(9), change=replay(TINY, np.tile(np.arange(4), (17, 4, 1))))
