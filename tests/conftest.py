@@ -1,5 +1,6 @@
 """Shared by all tests: one compilation cache, quiet CPU, and the golden checkpoints."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -9,9 +10,26 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import hypothesis
+import jax
 import pytest
 
 GOLDEN = Path(__file__).parent / "parity" / "golden"
+
+
+MAPS, MOST_MAPS = Path("/proc/self/maps"), 20_000
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs():
+    """Forget compiled programs before they fill the process's table of memory maps.
+
+    Each program takes a dozen of the 65,530 maps that Linux grants a process by default; one more, and the compiler
+    dies of a segmentation fault. Compiling again is cheap: the persistent cache keeps the programs.
+    """
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
