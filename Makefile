@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: lab test demo lint site clean
+.PHONY: lab test test-long demo lint site clean
 
 lab: $(READY)  ## JupyterLab on the first lesson
 	$(BIN)/python -m jupyterlab notebooks/00_map.ipynb
 
-test: $(READY)  ## every test: lint, types, units, parity, lessons
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(READY)  ## lint, types, units, parity, lessons; all but the long tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-long: $(READY)  ## the long tests: mutants, fuzz, every chunk size, lessons on another instruction set
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 demo: $(READY)  ## a real text through the model: experts printed, heat map in out/demo
 	$(BIN)/python -m gptoss_jax demo

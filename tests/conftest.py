@@ -1,5 +1,6 @@
 """Shared by all tests: one compilation cache, quiet CPU, and the golden checkpoints."""
 
+import collections
 import gc
 import os
 from pathlib import Path
@@ -41,3 +42,15 @@ def golden_folder() -> Path:
 # Compilation and a busy machine make single examples slow; the seed is fixed so that a failure can be repeated.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The ledger: where the time went, by file, in seconds of all workers together."""
+    seconds = collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid.split("::")[0]] += report.duration
+    terminalreporter.section(f"ledger: {seconds.total():.0f} s of tests")
+    for name, spent in seconds.most_common(20):
+        terminalreporter.write_line(f"{spent:7.1f}  {name}")

@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def batches(folder) -> Batches:
-    return Batches({}, Codec(folder), PLAN.rows, PLAN.length, 0, PLAN.dialog_weight, PLAN.seed)
+    return Batches({}, Codec(folder), PLAN.rows, PLAN.length, 0, 0, PLAN.dialog_weight, PLAN.seed)
 
 
 @pytest.fixture
@@ -134,11 +134,15 @@ def test_ctrl_c_saves_and_gives_the_keyboard_back(tmp_path, batches, begin, monk
         return real(now, batch)
 
     monkeypatch.setattr(optimizer, "make_step", lambda plan: interrupted)
-    train.run(PLAN, batches, begin, tmp_path)
-    assert int(state.restore(tmp_path)[0].step) == 2
-    with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    try:
+        train.run(PLAN, batches, begin, tmp_path)
+        assert int(state.restore(tmp_path)[0].step) == 2
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _folder(path: Path) -> Path:

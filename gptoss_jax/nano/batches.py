@@ -43,6 +43,7 @@ class Batches:
       rows: B.
       length: T.
       text_rows: rows at the top with running text.
+      repeat_rows: rows after them that repeat a random passage.
       dialog_weight: loss weight of an assistant token against a token of text.
       seed: of everything random.
     """
@@ -52,6 +53,7 @@ class Batches:
     rows: int
     length: int
     text_rows: int
+    repeat_rows: int
     dialog_weight: float
     seed: int
 
@@ -67,11 +69,16 @@ class Batches:
             text = self.texts[order[row % len(names)]]
             start = rng.randrange(len(text) - T)
             tokens[row], weights[row], segments[row] = text[start : start + T + 1], 1, 0
+        drilled = text_rows + self.repeat_rows
+        for row in range(text_rows, drilled):
+            passage = [rng.randrange(len(self.codec.tokenizer.ranks)) for _ in range(rng.randint(8, T // 4))]
+            tokens[row] = np.resize(passage, T + 1)
+            weights[row, len(passage) :], segments[row] = 1, 0  # the first time round nothing can predict it
         used, count = np.zeros(B, int), np.zeros(B, int)
-        misses, room = 0, round(LEARNED * (B - text_rows) * T)
-        while misses < 4 and text_rows < B:
+        misses, room = 0, round(LEARNED * (B - drilled) * T)
+        while misses < 4 and drilled < B:
             ids, loss = self.codec.training(dialogs.conversation(rng))
-            fits = [row for row in range(text_rows, B) if used[row] + len(ids) <= T + 1]
+            fits = [row for row in range(drilled, B) if used[row] + len(ids) <= T + 1]
             if not fits or sum(loss) > room:
                 misses += 1
                 continue
@@ -85,7 +92,7 @@ class Batches:
             count[row] += 1
         # a position predicts the next token: it bears that token's weight, and its own segment
         weights = weights[:, 1:]
-        most = text_rows * T + round(LEARNED * (B - text_rows) * T)
+        most = drilled * T + round(LEARNED * (B - drilled) * T)
         wanted = np.argsort(weights.reshape(-1) == 0, kind="stable")[:most]
         return Batch(tokens, weights, segments[:, :T], wanted.astype(np.int32))
 

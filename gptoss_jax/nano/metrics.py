@@ -13,6 +13,7 @@ COLUMNS = (
     "step",
     "tokens_per_second",
     "text",
+    "repeat",
     "dialog",
     "balance",
     "gradient",
@@ -44,7 +45,10 @@ class Log:
             numbers = [f"{speed:.0f}", *(f"{value:.6g}" for value in means.values())]
             csv.writer(file).writerow([step, *numbers])
         load = f"load {means['least_load']:.2f}-{means['most_load']:.2f}"
-        return f"{speed:,.0f} tokens/s  text {means['text']:.3f}  dialog {means['dialog']:.3f}  {load}"
+        return (
+            f"{speed:,.0f} tokens/s  text {means['text']:.3f}  repeat {means['repeat']:.3f}  "
+            f"dialog {means['dialog']:.3f}  {load}"
+        )
 
 
 def _whole(row: Mapping[str, str | None]) -> bool:
@@ -73,6 +77,8 @@ def draw(folder: Path) -> Path | None:
     loss.plot(step, columns["text"], color="#0072B2", label="text")
     loss.plot(step, columns["dialog"], color="#D55E00", linestyle="--", label="assistant")
     loss.set(yscale="log", ylabel="loss (nats per token)")
+    if columns["repeat"].any():
+        loss.plot(step, columns["repeat"], color="#999999", linestyle=":", label="repeated passage")
     load.fill_between(step, columns["least_load"], columns["most_load"], color="#009E73", alpha=0.4)
     load.axhline(1, color="black", linewidth=0.8)
     load.set(ylabel="load of the least and\nthe most used expert", ylim=(0, None))

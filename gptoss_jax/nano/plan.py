@@ -45,6 +45,7 @@ class Plan:
     rows: int = _field(8, "rows of a batch")
     length: int = _field(256, "tokens of a row")
     text_share: float = _field(0.375, "share of the rows that hold running text; 0 trains on conversations alone")
+    repeat_rows: int = _field(0, "rows of a batch that repeat a random passage: drills copying from the context")
     dialog_weight: float = _field(1.5, "loss weight of an assistant's token against a token of text")
     seed: int = _field(0, "of the initial weights and of the data")
     rate: float = _field(3e-3, "learning rate after the warm-up")
@@ -67,6 +68,9 @@ class Plan:
                 raise TrainError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.text_share <= 1:
             raise TrainError(f"text_share must lie in 0 .. 1, not {self.text_share}")
+        if not 0 <= self.repeat_rows <= self.rows - self.text_rows:
+            room = self.rows - self.text_rows
+            raise TrainError(f"repeat_rows must lie in 0 .. {room}, the rows without text, not {self.repeat_rows}")
         if not 0 <= self.fall <= self.steps:
             raise TrainError(f"fall must lie in 0 .. steps = {self.steps}, not {self.fall}")
 

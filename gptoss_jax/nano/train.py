@@ -186,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codec = Codec(given.tokenizer)
         now = first_state(plan, given.out, given.source, given.init)
         texts = token_cache(given.corpus, codec, given.out) if plan.text_rows else {}
-        batches = Batches(texts, codec, plan.rows, plan.length, plan.text_rows, plan.dialog_weight, plan.seed)
+        rows = (plan.rows, plan.length, plan.text_rows, plan.repeat_rows)
+        batches = Batches(texts, codec, *rows, plan.dialog_weight, plan.seed)
         now = run(plan, batches, now, given.out, minutes=given.minutes)
         print(f"step {int(now.step)} of {plan.steps} saved in {given.out}")
         return 0
