@@ -162,7 +162,13 @@ class Experts(nnx.Module):
         self.down_bias = ExpertParam(normal(rngs, (*lead, D), dtype))
 
     def weights(self) -> ExpertWeights:
-        """All experts of all layers along one leading axis ``[L * E, ...]``, without a copy."""
+        """All experts of all layers along one leading axis ``[L * E, ...]``, without a copy.
+
+        Raises:
+          ValueError: the experts were left in the files.
+        """
+        if not self.gate_up_blocks.size:
+            raise ValueError("the experts are in the files (lazy_experts): load without it, or with first_layers")
         flat = lambda leaf: leaf[...].reshape(-1, *leaf.shape[2:])
         packed = PackedLanes if self.gate_up_blocks.dtype == jnp.uint16 else MXArray
         return ExpertWeights(

@@ -160,6 +160,16 @@ def test_a_batch_depends_on_its_number_alone(batches):
     assert ((once.segments >= 0) | (once.weights == 0)).all()
 
 
+def test_a_drill_asks_for_nothing_but_what_can_be_copied(batches):
+    drill = dataclasses.replace(batches, repeat_rows=1).make(3)
+    tokens, learned = drill.tokens[0], drill.weights[0] > 0
+    period = int(np.argmax(learned)) + 1  # position t predicts token t + 1
+    assert 8 <= period <= PLAN.length // 4 and learned[period - 1 :].all()
+    np.testing.assert_array_equal(tokens[period:], tokens[:-period])
+    assert len(set(tokens[:period].tolist())) > 4
+    assert drill.segments[0].tolist() == [0] * PLAN.length
+
+
 @pytest.mark.slow
 def test_a_killed_run_keeps_its_last_good_state(tmp_path, folder, batches):
     """Killed without warning while it saves after every step: what is left are the numbers of a run left in peace."""
@@ -243,6 +253,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, begin, monkeypatch):
         ("--steps 5 --fall 9", "fall must lie in 0 .. steps = 5, not 9"),
         ("--preset tiny --rows 0", "rows must be at least 1"),
         ("--preset tiny --text-share 2", "text_share must lie in 0 .. 1"),
+        ("--preset tiny --rows 2 --text-share 0.5 --repeat-rows 2", "repeat_rows must lie in 0 .. 1"),
         ("--preset tiny", "--corpus is missing"),
         ("--preset tiny --text-share 0 --from nowhere", "nowhere: no such file"),
         ("--preset tiny --text-share 0 --init nowhere", "nowhere"),

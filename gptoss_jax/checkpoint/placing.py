@@ -93,6 +93,8 @@ def check_memory(what: str, arrays: Mapping[str, Any], shardings: Mapping[str, j
     advice = ["dtype bfloat16"] if any(a.dtype == np.float32 and a.ndim > 2 for a in arrays.values()) else []
     if fitting > 0:
         advice.append(f"first_layers={fitting} (--first-layers {fitting}) to load a part")
+    if devices[0].platform == "cpu" and not spread and any(leaf.startswith("blocks.mlp.experts") for leaf in arrays):
+        advice.append("lazy_experts=True (--lazy-experts) to read experts when they are chosen")
     if devices[0].platform != "cpu":
         advice.append("XLA_PYTHON_CLIENT_MEM_FRACTION=0.97 in the environment, to let JAX use more of the device")
     advice.append("a mesh of more devices (sharding.plan says how many)" if spread else "several devices (sharding)")

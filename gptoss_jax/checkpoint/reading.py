@@ -14,6 +14,7 @@ from gptoss_jax.batched import Batched
 from gptoss_jax.checkpoint.arranging import WORTH, read_arranged
 from gptoss_jax.checkpoint.files import CheckpointError
 from gptoss_jax.checkpoint.folder import open_checkpoint
+from gptoss_jax.checkpoint.lazy import ExpertFiles, is_lazy, placeholder
 from gptoss_jax.checkpoint.memory import available_memory
 from gptoss_jax.checkpoint.placing import check_memory, place
 from gptoss_jax.checkpoint.progress import byte_progress
@@ -60,6 +61,7 @@ def load(
     first_layers: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     lanes: bool | None = None,
+    lazy_experts: bool = False,
     progress: bool | None = None,
 ) -> tuple[GptOss, Tokenizer | None]:
     """Read a checkpoint in either layout; experts stay packed, 4.25 bits a weight.
@@ -73,6 +75,8 @@ def load(
       mesh: of `sharding.make_mesh`; each device's part is read on its own, and no process reads another's.
       lanes: lay the weights out for a CPU (see `gptoss_jax.lanes`): the same values and memory, many times faster.
         None does so on a CPU for a checkpoint of more than a gigabyte, unless `param_dtype` says float32.
+      lazy_experts: leave the experts in the files and read one when a token chooses it; those used last stay in memory,
+        up to half of what is free. For machines with less memory than weights: 4 GB do for gpt-oss-20b, slowly.
       progress: True shows a bar, False none, None one on a terminal if it takes long.
 
     Returns:
@@ -86,6 +90,8 @@ def load(
     if path is None and not BUILT_IN.is_dir():
         raise CheckpointError(f"the built-in model is missing from {BUILT_IN}; reinstall gptoss-jax or give a folder")
     checkpoint = open_checkpoint(BUILT_IN if path is None else path)
+    if lazy_experts and mesh is not None:
+        raise CheckpointError("lazy_experts reads experts on one machine: leave it out with a mesh")
     if lanes is None:
         large = sum(tensor.nbytes for tensor in checkpoint.tensors.values()) >= WORTH
         on_cpu = mesh is None and jax.local_devices()[0].platform == "cpu"
@@ -102,8 +108,13 @@ def load(
     placement = None if mesh is None else Placement(config, mesh, param_dtype)
     alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     where = {leaf: placement(leaf) if placement else alone for leaf in arrays}
-    check_memory(str(checkpoint.path), arrays, where)
-    used = {part.name for part in checkpoint.parts if part.layer is None or part.layer < config.num_layers}
+    stay = {leaf for leaf in arrays if lazy_experts and is_lazy(leaf)}
+    check_memory(str(checkpoint.path), {leaf: array for leaf, array in arrays.items() if leaf not in stay}, where)
+    used = {
+        part.name
+        for part in checkpoint.parts
+        if part.leaf not in stay and (part.layer is None or part.layer < config.num_layers)
+    }
     total = sum(checkpoint.tensors[name].nbytes for name in used)
     try:
         with byte_progress(f"Loading {checkpoint.name}", total, progress) as advance:
@@ -113,6 +124,9 @@ def load(
             part = dataclasses.replace(checkpoint, config=config, forget=forget)
             filled = {}
             for leaf, array in arrays.items():
+                if leaf in stay:
+                    filled[leaf] = placeholder(array.shape, array.dtype)
+                    continue
                 if lanes:
                     filled[leaf] = jax.device_put(read_arranged(part, leaf, advance))
                     continue
@@ -129,7 +143,10 @@ def load(
         "" if first_layers is None else f" (first {first_layers} layers)"
     )
     model.checkpoint_hash = checkpoint.fingerprint()
-    if placement:
+    if lazy_experts:
+        free = available_memory() or 0
+        model.dispatch = ExpertFiles(dataclasses.replace(checkpoint, config=config), lanes, param_dtype, free // 2)
+    elif placement:
         model.dispatch = ExpertParallel(config, placement.mesh)
         _LOG.info("%s", placement.report())
     elif jax.local_devices()[0].platform != "cpu":

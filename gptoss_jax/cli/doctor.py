@@ -136,7 +136,11 @@ def _memory(report: Report, folder: Path | None) -> None:
             report.bad(str(folder), problem, f"gptoss-jax verify {folder}")
         need = found.memory["bfloat16"] + found.cache_bytes
         if need > free:
-            report.bad(found.name, f"needs {gib(need)} of memory", "load its first layers only: --first-layers 4")
+            report.bad(
+                found.name,
+                f"needs {gib(need)} of memory",
+                "load its first layers only (--first-layers 4), or --lazy-experts",
+            )
         else:
             report.good(found.name, f"needs {gib(need)} of memory")
 

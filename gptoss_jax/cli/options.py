@@ -6,7 +6,7 @@ from typing import Any
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """``--checkpoint``, ``--dtype``, ``--first-layers``."""
+    """``--checkpoint``, ``--dtype``, ``--first-layers``, ``--lazy-experts``."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="folder in either layout; default: the built-in model"
@@ -17,13 +17,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="of the activations; default: float32 for the built-in model, else bfloat16",
     )
     group.add_argument("--first-layers", type=int, metavar="N", help="load only the first N layers")
+    group.add_argument(
+        "--lazy-experts",
+        action="store_true",
+        help="leave the experts in the files and read one when a token chooses it: 4 GB of memory do for gpt-oss-20b",
+    )
 
 
 def load_model(options: argparse.Namespace) -> tuple[Any, Any]:
     """(model, tokenizer) as the options ask, with a progress bar where it takes long."""
     import gptoss_jax as gj
 
-    return gj.load(options.checkpoint, options.dtype, first_layers=options.first_layers)
+    return gj.load(
+        options.checkpoint, options.dtype, first_layers=options.first_layers, lazy_experts=options.lazy_experts
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser, *, new_tokens: int) -> None:

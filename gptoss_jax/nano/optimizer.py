@@ -42,7 +42,13 @@ def loss(params: network.Params, load_LE: Any, batch: Batch, plan: Plan) -> tupl
     text, dialog = row < plan.text_rows, row >= plan.text_rows + plan.repeat_rows
     mean = lambda which: jnp.sum(losses * which) / jnp.maximum(jnp.sum(weights * which), 1e-9)
     balance = out.balance.mean()
-    parts = {"text": mean(text), "repeat": mean(~text & ~dialog), "dialog": mean(dialog), "balance": balance, "load": out.load}
+    parts = {
+        "text": mean(text),
+        "repeat": mean(~text & ~dialog),
+        "dialog": mean(dialog),
+        "balance": balance,
+        "load": out.load,
+    }
     return jnp.sum(losses) / jnp.maximum(jnp.sum(weights), 1e-9) + plan.balance * balance, parts
 
 

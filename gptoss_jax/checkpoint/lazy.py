@@ -1,0 +1,92 @@
+"""Experts that stay in the files: one is read when a token chooses it. For machines with less memory than weights.
+
+The dense weights of gpt-oss-20b are 3.6 GB; its 768 experts of 13.2 MB each are the rest. A compiled program asks for
+an expert through a callback, which reads it from the checkpoint or finds it among those that were used last.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gptoss_jax import lanes
+from gptoss_jax.checkpoint.folder import Checkpoint
+from gptoss_jax.checkpoint.names import is_packed, leaf_shapes
+from gptoss_jax.experts import Experts, ExpertWeights, moe
+from gptoss_jax.lanes import PackedLanes
+from gptoss_jax.mxfp4 import MXArray
+from gptoss_jax.router import Routing
+
+PREFIX = "blocks.mlp.experts."
+LEAVES = ("gate_up_blocks", "gate_up_scales", "gate_up_bias", "down_blocks", "down_scales", "down_bias")
+
+
+def is_lazy(leaf: str) -> bool:
+    """Whether an array of the model stays in the files."""
+    return leaf.startswith(PREFIX)
+
+
+class ExpertFiles:
+    """The experts of all layers, indexed like `ExpertWeights` by ``layer * E + expert``, also inside compiled code.
+
+    Args:
+      checkpoint: an opened folder.
+      arranged: lay every expert out as `lanes` does.
+      dtype: of the biases, if not arranged.
+      keep_bytes: experts used last stay in memory up to so many bytes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, arranged: bool, dtype: Any, keep_bytes: int):
+        self._checkpoint, self._arranged = checkpoint, arranged
+        self._num_experts = checkpoint.config.num_experts
+        self._dtypes = {name: np.uint8 if is_packed(name) else np.dtype(dtype) for name in LEAVES}
+        shapes = {name: leaf_shapes(checkpoint.config)[PREFIX + name][2:] for name in LEAVES}
+        if arranged:
+            self._dtypes = {name: np.dtype(lanes.arranged_dtype(PREFIX + name)) for name in LEAVES}
+            shapes = {name: lanes.arranged_shape(PREFIX + name, shape) for name, shape in shapes.items()}
+        self._results = tuple(jax.ShapeDtypeStruct(shapes[name], self._dtypes[name]) for name in LEAVES)
+        size = sum(math.prod(result.shape) * result.dtype.itemsize for result in self._results)
+        self.kept = max(1, keep_bytes // size)
+        self._read: Callable[[int], tuple[np.ndarray, ...]] = functools.lru_cache(maxsize=self.kept)(self._read_now)
+
+    def _read_now(self, index: int) -> tuple[np.ndarray, ...]:
+        layer, expert = divmod(index, self._num_experts)
+        box = (slice(layer, layer + 1), slice(expert, expert + 1))
+        found = []
+        for name in LEAVES:
+            if self._arranged:
+                array = lanes.arrange(PREFIX + name, self._checkpoint.read(PREFIX + name, box))
+            else:
+                array = self._checkpoint.read(PREFIX + name, box, self._dtypes[name])
+            found.append(np.ascontiguousarray(array[0, 0]))
+        return tuple(found)
+
+    def __getitem__(self, index: Any) -> ExpertWeights:
+        read = lambda number: self._read(int(number))
+        arrays = jax.pure_callback(read, self._results, index, vmap_method="sequential")
+        of = dict(zip(LEAVES, arrays, strict=True))
+        if self._arranged:
+            pack: Any = lambda blocks, scales: PackedLanes(blocks[None], scales[None])[0]
+        else:
+            pack = MXArray
+        return ExpertWeights(
+            pack(of["gate_up_blocks"], of["gate_up_scales"]),
+            of["gate_up_bias"],
+            pack(of["down_blocks"], of["down_scales"]),
+            of["down_bias"],
+        )
+
+    def __call__(self, x_TD: jax.Array, routing: Routing, experts: Experts, layer: Any) -> jax.Array:
+        """`GptOss.dispatch`: the model's own arrays of experts are empty and not looked at."""
+        config = self._checkpoint.config
+        weights: Any = self  # indexed like `ExpertWeights`, which is all that `moe` asks of it
+        return moe(x_TD, routing, weights, config, layer * config.num_experts)
+
+
+def placeholder(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """What stands in the model for an array that stays in the files: ``[L, E, 0]``."""
+    return jnp.zeros((*shape[:2], 0), dtype)
