@@ -56,10 +56,11 @@ def test_linters_are_content(command):
     assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
 
 
-def test_version_is_said_once():
+def test_version_is_the_same_everywhere():
     import gptoss_jax
 
     assert gptoss_jax.__version__ == PROJECT["version"]
+    assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_no_large_file_is_tracked():

@@ -190,6 +190,10 @@ TASKS: dict[str, Callable[[random.Random, str], Made]] = {
 }
 
 
+# how often each is trained on: what is learned late gets more
+TRAINED = {"echo": 2, "add": 2, "reverse": 1, "sort": 2, "count": 2, "day": 1, "calc": 1, "recall": 2}
+
+
 def greet(rng: random.Random, effort: str) -> Made:
     """Small talk; not a measured task."""
     text = rng.choice(list(GREETINGS))
@@ -249,7 +253,7 @@ def conversation(rng: random.Random) -> Dialog:
         if rng.random() < 0.05:
             task, (given, said, answer) = "greet", greet(rng, effort)
         else:
-            dialog = sample(rng, effort=effort)
+            dialog = sample(rng, rng.choices(list(TRAINED), list(TRAINED.values()))[0], effort)
             task, answer = dialog.task, dialog.answer
             given, said = list(dialog.messages[1 : dialog.prompt]), list(dialog.messages[dialog.prompt :])
         tools |= any(message.role == "developer" for message in given)
