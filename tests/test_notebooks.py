@@ -134,7 +134,6 @@ def test_stubs_fail_with_a_hint(path):
         assert caught.value.hint in ("not-written", "returns-nothing"), caught.value
 
 
-@pytest.mark.slow
 @each
 def test_a_student_who_solved_nothing_can_run_everything(path):
     book = build.execute(read(path, "exercises"))
