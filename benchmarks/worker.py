@@ -53,13 +53,19 @@ class Ours:
         from gptoss_jax.checkpoint import load
 
         self.jax = jax
+        started = time.perf_counter()
         self.model = slices.ours(int(what)) if what.isdigit() else load(what, progress=False)[0]
+        self.seconds = time.perf_counter() - started
         self.decoders: dict[Any, Any] = {}
 
     def info(self) -> dict[str, Any]:
         import jax
 
-        return {"engine": f"gptoss_jax on jax {jax.__version__}", "layers": self.model.config.num_layers}
+        return {
+            "engine": f"gptoss_jax on jax {jax.__version__}",
+            "layers": self.model.config.num_layers,
+            "seconds": self.seconds,
+        }
 
     def _decoder(self, batch: int, prompt: int, max_len: int, record: bool = False) -> Any:
         from gptoss_jax.decoding.decoder import Decoder

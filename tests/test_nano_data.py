@@ -199,8 +199,8 @@ def _expected(task: str, asked: str, given: list[dialogs.Message]) -> str:
         case "calc":
             return str(eval(asked.removeprefix("Compute "), {"__builtins__": {}}))
         case "recall":
-            name = re.fullmatch(r"What is (\w+)\?", asked).group(1)
-            return re.search(rf"{name} is (\d)", given[0].text).group(1)
+            name = re.fullmatch(r"What is the code of (\w+)\?", asked).group(1)
+            return re.search(rf" {name} (\w)", given[0].text).group(1)
     raise AssertionError(task)
 
 

@@ -71,7 +71,7 @@ Made = tuple[list[Message], list[Message], str]  # given messages, the assistant
 def echo(rng: random.Random, effort: str) -> Made:
     """Repeat a few words, made up or real."""
     made_up = rng.random() < 0.5
-    words = [_word(rng) if made_up else rng.choice(WORDS) for _ in range(rng.randint(1, 4))]
+    words = [_word(rng) if made_up else rng.choice(WORDS) for _ in range(rng.randint(1, 3))]
     text = " ".join(words)
     think = {"low": "", "medium": "Repeat the text.", "high": f"Repeat the text: {text}"}[effort]
     return [user(f"Repeat: {text}")], [*analysis(think), final(text)], text
@@ -107,14 +107,14 @@ def reverse(rng: random.Random, effort: str) -> Made:
 
 
 def sort(rng: random.Random, effort: str) -> Made:
-    """Sort three to seven digits."""
-    digits = [rng.randrange(10) for _ in range(rng.randint(3, 7))]
-    groups = [(d, digits.count(d)) for d in sorted(set(digits))]
-    answer = " ".join(map(str, sorted(digits)))
+    """Sort three to seven different digits."""
+    digits = rng.sample(range(10), rng.randint(3, 7))
+    ordered = sorted(digits)
+    answer = " ".join(map(str, ordered))
     think = {
         "low": "",
-        "medium": ", ".join(f"{d} x{n}" for d, n in groups),
-        "high": ", ".join(f"{d} x{n}: {' '.join([str(d)] * n)}" for d, n in groups) + ".",
+        "medium": f"Lowest {ordered[0]}, highest {ordered[-1]}.",
+        "high": ", ".join(map(str, ordered)) + ".",
     }[effort]
     return [user("Sort: " + " ".join(map(str, digits)))], [*analysis(think), final(answer)], answer
 
@@ -125,7 +125,7 @@ def count(rng: random.Random, effort: str) -> Made:
     running, steps = 0, []
     for c in word:
         running += c == letter
-        steps.append(f"{c}{running}")
+        steps.append(f"{c}{running}" if c == letter else f"{c}-")
     answer = str(running)
     hits = " ".join(c for c in word if c == letter) or "none"
     think = {"low": "", "medium": hits, "high": " ".join(steps)}[effort]
@@ -167,14 +167,14 @@ def calc(rng: random.Random, effort: str) -> Made:
 
 
 def recall(rng: random.Random, effort: str) -> Made:
-    """A fact that was given a turn earlier."""
+    """A code that was given a turn earlier."""
     known = rng.sample(COLORS[:6] if rng.random() < 0.5 else COLORS, rng.randint(3, 4))
-    values = [str(rng.randrange(10)) for _ in known]
+    values = [rng.choice(LETTERS) for _ in known]
     asked = rng.randrange(len(known))
-    facts = ". ".join(f"{name} is {value}" for name, value in zip(known, values, strict=True))
+    facts = ", ".join(f"{name} {value}" for name, value in zip(known, values, strict=True))
     name, answer = known[asked], values[asked]
-    think = {"low": "", "medium": f"{name} is {answer}", "high": f"{facts}. Asked: {name}. So {answer}"}[effort]
-    given = [user(facts), final("OK"), user(f"What is {name}?")]
+    think = {"low": "", "medium": f"Asked: {name} {answer}", "high": f"Codes: {facts}. Asked: {name} {answer}"}[effort]
+    given = [user(f"Codes: {facts}"), final("OK"), user(f"What is the code of {name}?")]
     return given, [*analysis(think), final(answer)], answer
 
 
