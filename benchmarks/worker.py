@@ -107,15 +107,9 @@ class Ours:
 
     def bandwidth(self) -> dict[str, float]:
         """Bytes per second of reading float32 numbers and adding them up, a thread a core."""
-        from concurrent.futures import ThreadPoolExecutor
+        from gptoss_jax.cli.bench import bandwidth
 
-        parts = [np.ones(1 << 26, np.float32) for _ in range(THREADS)]
-        best = 0.0
-        with ThreadPoolExecutor(THREADS) as pool:
-            for _ in range(5):
-                seen = clock(lambda: list(pool.map(np.sum, parts)))
-                best = max(best, sum(part.nbytes for part in parts) / seen["wall"])
-        return {"bytes_per_second": best}
+        return {"bytes_per_second": bandwidth()}
 
 
 class Llama:

@@ -8,7 +8,7 @@ import pytest
 from gptoss_jax.cli import main
 from gptoss_jax.tracing import Trace
 
-COMMANDS = ["generate", "chat", "trace", "inspect", "verify", "convert", "doctor", "demo"]
+COMMANDS = ["generate", "chat", "trace", "inspect", "verify", "convert", "doctor", "bench", "demo"]
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +135,18 @@ def test_trace_of_a_conversation_needs_a_tokenizer(folder, tmp_path, capsys):
     path.write_text(json.dumps({"messages": [{"role": "user", "content": "Hi"}]}))
     assert main(["trace", "--checkpoint", folder, "--conversation", str(path), "--out", str(tmp_path / "o")]) == 1
     assert "tokenizer" in capsys.readouterr().err
+
+
+def test_bench_measures_and_compares_with_the_roofline(folder, capsys, monkeypatch):
+    monkeypatch.setattr("gptoss_jax.cli.bench.bandwidth", lambda: 2.0**33)
+    command = ["bench", "--checkpoint", folder, "--prompt", "20", "--tokens", "4", "--rounds", "1", "--batch", "2"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    for text in ("prompt of 20 tokens", "tokens/s", "8.0 GiB/s", "of the memory's limit", "2 at once"):
+        assert text in shown
+    for wrong, said in (
+        (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--prompt", "999999"], "context ends at"),
+    ):
+        assert main(["bench", "--checkpoint", folder, *wrong]) == 1
+        assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: ``gptoss-jax generate | chat | trace | inspect | verify | convert | doctor | train | eval | demo``.
+"""The command line: ``gptoss-jax COMMAND``; `_COMMANDS` lists them.
 
 Exit status 0, or 1 with one line on stderr that says what is wrong. Ctrl-C ends with 130 and leaves no half file.
 """
@@ -18,6 +18,7 @@ _COMMANDS = {
     "verify": ("folders", "check a checkpoint folder tensor by tensor and byte by byte"),
     "convert": ("folders", "change layout, pack to MXFP4, or write random weights at full size"),
     "doctor": ("doctor", "versions, devices, memory: what would fail, and how to mend it"),
+    "bench": ("bench", "how fast it runs here, and how far that is from the memory's limit"),
     "train": ("small", "train the built-in model"),
     "eval": ("small", "measure a model: bits per byte, answers, experts"),
     "demo": ("routing", "a real text through the model: experts printed, heat map drawn"),
