@@ -6,7 +6,6 @@ python -m gptoss_jax.nano.card --weights gptoss_jax/nano/weights --report report
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,8 +49,10 @@ def training(runs: Sequence[Path]) -> str:
         kind = "4-bit experts" if plan["quantize"] else "float"
         falls = "falling" if plan["fall"] else "level"
         rate = f"{plan['rate']:g}, {falls}"
-        rows.append([number, kind, f"{int(now.step):,}", f"{tokens / 1e6:.2f} M", rate, last["text"], last["dialog"]])
-    head = ["phase", "experts", "steps", "tokens", "learning rate", "text loss", "assistant loss"]
+        share = f"{plan['text_share']:.0%}"
+        row = [number, kind, f"{int(now.step):,}", f"{tokens / 1e6:.2f} M", share, rate, last["text"], last["dialog"]]
+        rows.append(row)
+    head = ["phase", "experts", "steps", "tokens", "rows of text", "learning rate", "text loss", "assistant loss"]
     return table(head, rows) + "\n\nLosses in nats per token, means of the last lines of the log."
 
 
@@ -113,12 +114,11 @@ def layers(report: dict[str, Any]) -> str:
 def write(weights: Path, report: dict[str, Any], runs: Sequence[Path], status: str) -> Path:
     """Write ``README.md`` beside the weights, with the figures of the runs."""
     config = ModelConfig.from_file(weights / "config.json")
-    figures = []
-    for number, folder in enumerate(runs, 1):
-        if source := metrics.draw(folder):
-            shutil.copyfile(source, weights / f"training-{number}.png")
-            figures.append(f"![Losses, expert load and learning rate of phase {number}](training-{number}.png)")
-        shutil.copyfile(folder / metrics.FILE, weights / f"training-{number}.csv")
+    columns, ends = metrics.join(runs)
+    metrics.plot(columns, weights / "training.png", ends)
+    lines = zip(*columns.values(), strict=True)
+    text_of = [",".join(columns), *(",".join(f"{value:.6g}" for value in line) for line in lines)]
+    (weights / "training.csv").write_text("\n".join(text_of) + "\n", encoding="utf-8")
     sources = table(["text", "what", "package", "license"], [[d.name, d.what, d.package, d.license] for d in DOMAINS])
     section = lambda title, part, make: f"## {title}\n\n{make(report)}\n" if part in report else ""
     card = f"""---
@@ -151,7 +151,7 @@ Every 40th block of 4 kB is held out and de-duplicated against the rest. The con
 
 {training(runs)}
 
-{chr(10).join(figures)}
+![Losses, load of the experts and learning rate; thin lines where a phase ends](training.png)
 
 {section("Held-out text, bits per byte", "text", text)}
 {section("Answers, written freely and compared exactly", "tasks", answers)}

@@ -62,11 +62,24 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}
 
 
+def join(folders: Sequence[Path]) -> tuple[dict[str, np.ndarray], list[int]]:
+    """Runs that went on from each other as one: columns whose steps count on, and the last step of each run."""
+    parts = [read(folder) for folder in folders]
+    ends: list[int] = []
+    for part in parts:
+        part["step"] = part["step"] + (ends[-1] if ends else 0)
+        ends.append(int(part["step"][-1]) if len(part["step"]) else (ends[-1] if ends else 0))
+    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}, ends
+
+
 def draw(folder: Path) -> Path | None:
-    """The figure of a run: losses, load of the experts, rate. None while there is nothing to draw."""
+    """The figure of a run, in its folder. None while there is nothing to draw."""
     columns = read(folder)
-    if not len(columns["step"]):
-        return None
+    return plot(columns, folder / FIGURE) if len(columns["step"]) else None
+
+
+def plot(columns: Mapping[str, np.ndarray], path: Path, ends: Sequence[int] = ()) -> Path:
+    """Losses, load of the experts and learning rate over steps, with a line where a phase ends."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,11 +87,12 @@ def draw(folder: Path) -> Path | None:
     FigureCanvasAgg(figure)
     loss, load, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1))
     step = columns["step"]
-    loss.plot(step, columns["text"], color="#0072B2", label="text")
-    loss.plot(step, columns["dialog"], color="#D55E00", linestyle="--", label="assistant")
+    measured = lambda name: np.where(columns[name] > 0, columns[name], np.nan)  # 0: no such rows in the batch
+    loss.plot(step, measured("text"), color="#0072B2", label="text")
+    loss.plot(step, measured("dialog"), color="#D55E00", linestyle="--", label="assistant")
     loss.set(yscale="log", ylabel="loss (nats per token)")
     if columns["repeat"].any():
-        loss.plot(step, columns["repeat"], color="#999999", linestyle=":", label="repeated passage")
+        loss.plot(step, measured("repeat"), color="#999999", linestyle=":", label="repeated passage")
     load.fill_between(step, columns["least_load"], columns["most_load"], color="#009E73", alpha=0.4)
     load.axhline(1, color="black", linewidth=0.8)
     load.set(ylabel="load of the least and\nthe most used expert", ylim=(0, None))
@@ -87,8 +101,9 @@ def draw(folder: Path) -> Path | None:
     rate.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     loss.legend(frameon=False)
     for axes in (loss, load, rate):
+        for end in ends[:-1]:
+            axes.axvline(end, color="black", linewidth=0.5, alpha=0.5)
         axes.spines[["top", "right"]].set_visible(False)
-    path = folder / FIGURE
     partial = path.with_name(f"{path.stem}.partial.png")
     figure.savefig(partial, dpi=120)
     os.replace(partial, path)
