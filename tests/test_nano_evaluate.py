@@ -200,8 +200,8 @@ def test_a_report_becomes_tables_and_a_card(tiny, codec, tmp_path, monkeypatch):
     (weights / "config.json").write_text(json.dumps(PRESETS["tiny"].to_hf()))
     log = metrics.Log(run, 0)
     log.add(20, 100.0, [{name: 1.0 for name in metrics.COLUMNS[2:]}])
-    monkeypatch.setattr(state, "restore", lambda folder: (type("S", (), {"step": 20}), {
-        "rows": 2, "length": 50, "text_share": 0.5, "quantize": True, "fall": 20, "steps": 20, "rate": 0.1}))  # fmt: skip
+    plan = {"rows": 2, "length": 50, "text_share": 0.5, "quantize": True, "fall": 20, "steps": 20, "rate": 0.1}
+    monkeypatch.setattr(state, "restore", lambda folder: (type("S", (), {"step": 20}), plan))
     shown = card.write(weights, report, [run], "**Early.**").read_text()
     assert "Below the baseline on 1 of 2" in shown and "Four bits cost +" in shown and "of 2 layers" in shown
     assert "dead experts" in shown and "**Early.**" in shown and "training.png" in shown
