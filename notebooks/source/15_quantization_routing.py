@@ -472,7 +472,7 @@ for name in models:
         assert own[1:].mean() >= replayed[1:].mean()
 
 # %%
-fig, axes = course.figure(7.5, 2.8, ncols=3, sharex=True)
+fig, axes = course.figure(6.8, 2.6, ncols=3, sharex=True)
 for ax, name, own, replayed in zip(axes, shown, own_sd, held_sd, strict=True):
     ax.plot(own, marker="o", label="own routing")
     ax.plot(replayed, marker="s", ls="--", label="replayed")
