@@ -20,6 +20,15 @@ def test_the_same_logits_routing_and_answer(golden_folder, dtype, lanes):
     assert list(gj.generate(whole, TOKENS, 5)) == list(gj.generate(part, TOKENS, 5))
 
 
+def test_padding_asks_for_an_expert_past_the_last(golden_folder):
+    model, _ = load(golden_folder / "small", "float32", lazy_experts=True)
+    whole, _ = load(golden_folder / "small", "float32")
+    for count in (1, 3, 5):
+        assert list(gj.generate(model, TOKENS[:count], 3)) == list(gj.generate(whole, TOKENS[:count], 3))
+    last = model.config.num_layers * model.config.num_experts
+    np.testing.assert_array_equal(model.dispatch[last].down_bias, model.dispatch[last - 1].down_bias)
+
+
 def test_only_chosen_experts_are_read_and_those_used_last_stay(golden_folder, monkeypatch):
     model, _ = load(golden_folder / "small", "float32", lazy_experts=True)
     assert all(leaf.size == 0 for leaf in jax.tree.leaves(model.blocks.mlp.experts))

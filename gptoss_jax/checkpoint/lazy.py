@@ -43,6 +43,7 @@ class ExpertFiles:
     def __init__(self, checkpoint: Checkpoint, arranged: bool, dtype: Any, keep_bytes: int):
         self._checkpoint, self._arranged = checkpoint, arranged
         self._num_experts = checkpoint.config.num_experts
+        self._last = checkpoint.config.num_layers * self._num_experts - 1
         self._dtypes = {name: np.uint8 if is_packed(name) else np.dtype(dtype) for name in LEAVES}
         shapes = {name: leaf_shapes(checkpoint.config)[PREFIX + name][2:] for name in LEAVES}
         if arranged:
@@ -66,7 +67,8 @@ class ExpertFiles:
         return tuple(found)
 
     def __getitem__(self, index: Any) -> ExpertWeights:
-        read = lambda number: self._read(int(number))
+        # padding is marked by expert E, whose output has weight 0: past the last layer any expert will do
+        read = lambda number: self._read(min(int(number), self._last))
         arrays = jax.pure_callback(read, self._results, index, vmap_method="sequential")
         of = dict(zip(LEAVES, arrays, strict=True))
         if self._arranged:

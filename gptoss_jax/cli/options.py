@@ -20,7 +20,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--lazy-experts",
         action="store_true",
-        help="leave the experts in the files and read one when a token chooses it: 4 GB of memory do for gpt-oss-20b",
+        help="leave the experts in the files and read one when a token chooses it: slow, but it needs little memory",
     )
 
 
