@@ -76,7 +76,7 @@ def load(
       lanes: lay the weights out for a CPU (see `gptoss_jax.lanes`): the same values and memory, many times faster.
         None does so on a CPU for a checkpoint of more than a gigabyte, unless `param_dtype` says float32.
       lazy_experts: leave the experts in the files and read one when a token chooses it; those used last stay in memory,
-        up to half of what is free. For machines with less memory than weights; gpt-oss-20b keeps 3.6 GB of dense weights.
+        up to half of what is free. For machines with less memory than weights; 3.6 GB of gpt-oss-20b are dense.
       progress: True shows a bar, False none, None one on a terminal if it takes long.
 
     Returns:
