@@ -11,7 +11,7 @@ lab: $(READY)  ## JupyterLab on the first lesson
 test: $(READY)  ## lint, types, units, parity, lessons; all but the long tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-long: $(READY)  ## the long tests: mutants, fuzz, every chunk size, lessons on another instruction set
+test-long: $(READY)  ## the long tests: fuzz, every chunk size, lessons on another instruction set
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 demo: $(READY)  ## a real text through the model: experts printed, heat map in out/demo

@@ -15,19 +15,13 @@ import numpy as np
 
 from gptoss_jax import lanes
 from gptoss_jax.checkpoint.folder import Checkpoint
-from gptoss_jax.checkpoint.names import is_packed, leaf_shapes
+from gptoss_jax.checkpoint.names import EXPERTS, is_packed, leaf_shapes
 from gptoss_jax.experts import Experts, ExpertWeights, moe
 from gptoss_jax.lanes import PackedLanes
 from gptoss_jax.mxfp4 import MXArray
 from gptoss_jax.router import Routing
 
-PREFIX = "blocks.mlp.experts."
 LEAVES = ("gate_up_blocks", "gate_up_scales", "gate_up_bias", "down_blocks", "down_scales", "down_bias")
-
-
-def is_lazy(leaf: str) -> bool:
-    """Whether an array of the model stays in the files."""
-    return leaf.startswith(PREFIX)
 
 
 class ExpertFiles:
@@ -44,12 +38,13 @@ class ExpertFiles:
         self._checkpoint, self._arranged = checkpoint, arranged
         self._num_experts = checkpoint.config.num_experts
         self._last = checkpoint.config.num_layers * self._num_experts - 1
-        self._dtypes = {name: np.uint8 if is_packed(name) else np.dtype(dtype) for name in LEAVES}
-        shapes = {name: leaf_shapes(checkpoint.config)[PREFIX + name][2:] for name in LEAVES}
-        if arranged:
-            self._dtypes = {name: np.dtype(lanes.arranged_dtype(PREFIX + name)) for name in LEAVES}
-            shapes = {name: lanes.arranged_shape(PREFIX + name, shape) for name, shape in shapes.items()}
-        self._results = tuple(jax.ShapeDtypeStruct(shapes[name], self._dtypes[name]) for name in LEAVES)
+        shapes, results = leaf_shapes(checkpoint.config), []
+        for leaf in (EXPERTS + name for name in LEAVES):
+            shape, kind = shapes[leaf][2:], np.uint8 if is_packed(leaf) else dtype
+            if arranged:
+                shape, kind = lanes.arranged_shape(leaf, shape), lanes.arranged_dtype(leaf)
+            results.append(jax.ShapeDtypeStruct(shape, kind))
+        self._results = tuple(results)
         size = sum(math.prod(result.shape) * result.dtype.itemsize for result in self._results)
         self.kept = max(1, keep_bytes // size)
         self._read: Callable[[int], tuple[np.ndarray, ...]] = functools.lru_cache(maxsize=self.kept)(self._read_now)
@@ -58,11 +53,12 @@ class ExpertFiles:
         layer, expert = divmod(index, self._num_experts)
         box = (slice(layer, layer + 1), slice(expert, expert + 1))
         found = []
-        for name in LEAVES:
+        for name, result in zip(LEAVES, self._results, strict=True):
+            leaf = EXPERTS + name
             if self._arranged:
-                array = lanes.arrange(PREFIX + name, self._checkpoint.read(PREFIX + name, box))
+                array = lanes.arrange(leaf, self._checkpoint.read(leaf, box))
             else:
-                array = self._checkpoint.read(PREFIX + name, box, self._dtypes[name])
+                array = self._checkpoint.read(leaf, box, result.dtype)
             found.append(np.ascontiguousarray(array[0, 0]))
         return tuple(found)
 

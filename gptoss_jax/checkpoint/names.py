@@ -111,6 +111,14 @@ def is_packed(leaf: str) -> bool:
     return leaf.endswith(("_blocks", "_scales"))
 
 
+EXPERTS = "blocks.mlp.experts."
+
+
+def is_of_experts(leaf: str) -> bool:
+    """True for the arrays that lie expert by expert: blocks, scales and biases."""
+    return leaf.startswith(EXPERTS)
+
+
 def _parts_of(leaf: str, layer: int | None, name: str, shape: tuple[int, ...], config: ModelConfig) -> list[Part]:
     dtype = PACKED if is_packed(leaf) else FLOAT
     if "{qkv}" not in name:

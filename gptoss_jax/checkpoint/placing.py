@@ -11,6 +11,7 @@ import numpy as np
 
 from gptoss_jax.checkpoint.files import CheckpointError
 from gptoss_jax.checkpoint.memory import available_memory, device_memory, gib
+from gptoss_jax.checkpoint.names import is_of_experts
 
 Index = tuple[slice, ...]
 Read = Callable[[Index], np.ndarray]
@@ -93,7 +94,7 @@ def check_memory(what: str, arrays: Mapping[str, Any], shardings: Mapping[str, j
     advice = ["dtype bfloat16"] if any(a.dtype == np.float32 and a.ndim > 2 for a in arrays.values()) else []
     if fitting > 0:
         advice.append(f"first_layers={fitting} (--first-layers {fitting}) to load a part")
-    if devices[0].platform == "cpu" and not spread and any(leaf.startswith("blocks.mlp.experts") for leaf in arrays):
+    if devices[0].platform == "cpu" and not spread and any(map(is_of_experts, arrays)):
         advice.append("lazy_experts=True (--lazy-experts) to read experts when they are chosen")
     if devices[0].platform != "cpu":
         advice.append("XLA_PYTHON_CLIENT_MEM_FRACTION=0.97 in the environment, to let JAX use more of the device")

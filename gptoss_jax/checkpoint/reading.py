@@ -14,8 +14,9 @@ from gptoss_jax.batched import Batched
 from gptoss_jax.checkpoint.arranging import WORTH, read_arranged
 from gptoss_jax.checkpoint.files import CheckpointError
 from gptoss_jax.checkpoint.folder import open_checkpoint
-from gptoss_jax.checkpoint.lazy import ExpertFiles, is_lazy, placeholder
+from gptoss_jax.checkpoint.lazy import ExpertFiles, placeholder
 from gptoss_jax.checkpoint.memory import available_memory
+from gptoss_jax.checkpoint.names import is_of_experts
 from gptoss_jax.checkpoint.placing import check_memory, place
 from gptoss_jax.checkpoint.progress import byte_progress
 from gptoss_jax.config import ModelConfig
@@ -108,7 +109,7 @@ def load(
     placement = None if mesh is None else Placement(config, mesh, param_dtype)
     alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     where = {leaf: placement(leaf) if placement else alone for leaf in arrays}
-    stay = {leaf for leaf in arrays if lazy_experts and is_lazy(leaf)}
+    stay = {leaf for leaf in arrays if lazy_experts and is_of_experts(leaf)}
     check_memory(str(checkpoint.path), {leaf: array for leaf, array in arrays.items() if leaf not in stay}, where)
     used = {
         part.name

@@ -118,7 +118,7 @@ def write(weights: Path, report: dict[str, Any], runs: Sequence[Path], status: s
     metrics.plot(columns, weights / "training.png", ends)
     lines = zip(*columns.values(), strict=True)
     text_of = [",".join(columns), *(",".join(f"{value:.6g}" for value in line) for line in lines)]
-    (weights / "training.csv").write_text("\n".join(text_of) + "\n", encoding="utf-8")
+    _write(weights / "training.csv", "\n".join(text_of) + "\n")
     sources = table(["text", "what", "package", "license"], [[d.name, d.what, d.package, d.license] for d in DOMAINS])
     section = lambda title, part, make: f"## {title}\n\n{make(report)}\n" if part in report else ""
     card = f"""---
@@ -161,9 +161,13 @@ Measured by `gptoss-jax eval` with seed {report["seed"]}; checkpoint {report["ha
 """
     while "\n\n\n" in card:
         card = card.replace("\n\n\n", "\n\n")
-    path = weights / "README.md"
-    partial = weights / "README.md.partial"
-    partial.write_text(card, encoding="utf-8")
+    return _write(weights / "README.md", card)
+
+
+def _write(path: Path, text: str) -> Path:
+    """The whole file or none of it."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
 

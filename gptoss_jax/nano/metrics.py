@@ -66,9 +66,11 @@ def join(folders: Sequence[Path]) -> tuple[dict[str, np.ndarray], list[int]]:
     """Runs that went on from each other as one: columns whose steps count on, and the last step of each run."""
     parts = [read(folder) for folder in folders]
     ends: list[int] = []
+    last = 0
     for part in parts:
-        part["step"] = part["step"] + (ends[-1] if ends else 0)
-        ends.append(int(part["step"][-1]) if len(part["step"]) else (ends[-1] if ends else 0))
+        part["step"] = part["step"] + last
+        last = int(max(part["step"], default=last))
+        ends.append(last)
     return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}, ends
 
 
