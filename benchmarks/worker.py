@@ -156,7 +156,7 @@ class Transformers:
 
         torch.set_num_threads(THREADS)
         self.torch, self.version = torch, transformers.__version__
-        config = transformers.GptOssConfig(num_hidden_layers=int(layers))
+        config = transformers.GptOssConfig(num_hidden_layers=int(layers), num_local_experts=32)  # 128 in the 120b
         with torch.device("meta"):
             model = transformers.GptOssForCausalLM(config).to(torch.bfloat16)
         model = model.to_empty(device="cpu")

@@ -2,12 +2,13 @@
 
 ``dense`` runs every expert on every token and is the definition; ``gather`` unpacks only the chosen experts, one
 (token, expert) pair after another, and serves decoding; ``scan`` visits every expert once and multiplies just the
-tokens routed to it, in tiles, and serves prompts. They agree to rounding.
+tokens routed to it, few of them one by one and many in tiles, and serves prompts. They agree to rounding.
 
 Sources: openai/gpt-oss ``torch/model.py`` (FACTS 3.4); Shazeer 2020 (SwiGLU).
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -24,6 +25,7 @@ from gptoss_jax.router import Routing
 Dispatch = Literal["auto", "dense", "gather", "scan"]
 GATHER_UP_TO = 8  # tokens; beyond, visiting every expert once is cheaper than unpacking per token
 TILE = 128  # tokens that share one matrix product in `scan`, at most
+FEW = 6  # a matrix product of `PackedLanes` takes as long as so many vectors, and one more for every 8 of its rows
 
 
 @jax.tree_util.register_dataclass
@@ -90,7 +92,7 @@ def gather(x_TD: Float[Array, "T D"], routing: Routing, weights: ExpertWeights, 
 
 
 def scan(x_TD: Float[Array, "T D"], routing: Routing, weights: ExpertWeights, config: ModelConfig, first: Any = 0):
-    """Visit every expert once; it multiplies the tokens routed to it, a tile of them at a time.
+    """Visit every expert once; it multiplies the tokens routed to it, a tile of them at a time or one by one.
 
     The (token, expert) pairs are sorted by expert, so that one expert's tokens are neighbors. Its last tile runs on
     into the next expert's rows, which that one overwrites. An expert id equal to E marks padding: it sorts behind all
@@ -109,12 +111,16 @@ def scan(x_TD: Float[Array, "T D"], routing: Routing, weights: ExpertWeights, co
             one = weights[first + e]
             one = dataclasses.replace(one, gate_up=unpacked(one.gate_up, x.dtype), down=unpacked(one.down, x.dtype))
 
-            def multiply_tile(i: Array, y: Array) -> Array:
-                start = starts[e] + i * tile
-                added = expert(jax.lax.dynamic_slice_in_dim(x, start, tile), one, config)
+            def multiply_rows(count: int, i: Array, y: Array) -> Array:
+                start = starts[e] + i * count
+                added = expert(jax.lax.dynamic_slice_in_dim(x, start, count), one, config)
                 return jax.lax.dynamic_update_slice_in_dim(y, added, start, 0)
 
-            return jax.lax.fori_loop(0, (ends[e] - starts[e] + tile - 1) // tile, multiply_tile, y)
+            load = ends[e] - starts[e]
+            few = FEW + tile // 8 if isinstance(one.gate_up, PackedLanes) else 0
+            y = jax.lax.fori_loop(0, jnp.where(load <= few, load, 0), functools.partial(multiply_rows, 1), y)
+            tiles = jnp.where(load <= few, 0, -(-load // tile))
+            return jax.lax.fori_loop(0, tiles, functools.partial(multiply_rows, tile), y)
 
         return jax.lax.cond(ends[e] > starts[e], serve, lambda y: y, y), None
 

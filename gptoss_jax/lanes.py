@@ -200,7 +200,7 @@ def arrange(leaf: str, array: np.ndarray) -> np.ndarray:
     if not is_matrix(leaf):
         return array.astype(np.float32)
     bits = array.astype(ml_dtypes.bfloat16, copy=False).view(np.uint16)
-    return bits if leaf == "embedding.weight" else bits.swapaxes(-1, -2)
+    return bits.swapaxes(-1, -2) if is_turned(leaf) else bits
 
 
 def restore(leaf: str, array: np.ndarray) -> np.ndarray:
@@ -213,7 +213,7 @@ def restore(leaf: str, array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array.swapaxes(-1, -2))
     if not is_matrix(leaf):
         return array.astype(ml_dtypes.bfloat16)
-    bits = array if leaf == "embedding.weight" else np.ascontiguousarray(array.swapaxes(-1, -2))
+    bits = np.ascontiguousarray(array.swapaxes(-1, -2)) if is_turned(leaf) else array
     return bits.view(ml_dtypes.bfloat16)
 
 
@@ -222,7 +222,7 @@ def arranged_shape(leaf: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     if leaf.endswith("_blocks"):
         *lead, rows, groups, _ = shape
         return (*lead, groups, WORDS, rows)
-    if leaf.endswith("_scales") or (is_matrix(leaf) and leaf != "embedding.weight"):
+    if leaf.endswith("_scales") or is_turned(leaf):
         return (*shape[:-2], shape[-1], shape[-2])
     return shape
 
@@ -249,3 +249,8 @@ def arrange_model(model: nnx.Module) -> None:
 def is_matrix(leaf: str) -> bool:
     """True for the large bfloat16 arrays; the router is small and stays as it is."""
     return leaf.endswith(".weight") and "router" not in leaf
+
+
+def is_turned(leaf: str) -> bool:
+    """True for the matrices that are multiplied with, whose rows become columns; the embedding's are looked up."""
+    return is_matrix(leaf) and leaf != "embedding.weight"

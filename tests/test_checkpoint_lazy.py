@@ -6,6 +6,8 @@ import pytest
 
 import gptoss_jax as gj
 from gptoss_jax.checkpoint import CheckpointError, lazy, load
+from gptoss_jax.experts import GATHER_UP_TO
+from gptoss_jax.model import Record
 
 TOKENS = np.random.default_rng(0).integers(0, 200, 24)
 
@@ -38,6 +40,15 @@ def test_only_chosen_experts_are_read_and_those_used_last_stay(golden_folder, mo
     assert info.misses == len(served) < model.config.num_layers * model.config.num_experts
     gj.trace(model, TOKENS[:3])
     assert model.dispatch._read.cache_info().misses == info.misses
+
+
+def test_padding_reads_nothing(golden_folder):
+    model, _ = load(golden_folder / "small", "float32", lazy_experts=True)
+    tokens = np.pad(TOKENS[:3], (0, GATHER_UP_TO - 3))[None]
+    experts = model.run(tokens, np.array([3]), record=Record(routing=True)).routing.experts
+    read = model.dispatch._read.cache_info().misses
+    served = {(layer, e) for layer, chosen in enumerate(experts) for e in chosen[0, :3].reshape(-1).tolist()}
+    assert read == len(served)
 
 
 def test_little_memory_keeps_one_expert(golden_folder, monkeypatch):

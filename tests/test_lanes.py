@@ -1,5 +1,6 @@
 """The layout for CPUs: the same bytes, the same values, the same routing."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -11,9 +12,12 @@ from flax import nnx
 
 import gptoss_jax as gj
 from gptoss_jax import lanes
+from gptoss_jax.checkpoint import arranging
 from gptoss_jax.config import TINY
+from gptoss_jax.experts import FEW, Experts, ExpertWeights, moe
 from gptoss_jax.model import GptOss, Record, prepare, run_recorded
 from gptoss_jax.mxfp4 import dequantize
+from gptoss_jax.router import Routing
 
 GOLDEN = Path(__file__).parent / "parity" / "golden"
 RNG = np.random.default_rng(0)
@@ -108,6 +112,23 @@ def test_golden_checkpoints_route_alike(name):
     assert list(gj.generate(plain, tokens[:9].tolist(), 12)) == list(gj.generate(laned, tokens[:9].tolist(), 12))
 
 
+@pytest.mark.parametrize(("piece", "columns"), [(1, 1), (1000, 3), (1 << 13, 256)])
+def test_reading_in_pieces_gives_the_layout_bit_for_bit(monkeypatch, piece, columns):
+    """Pieces of one row, of rows that do not divide the matrix, and of several layers of vectors."""
+    monkeypatch.setattr(arranging, "_PIECE", piece)
+    monkeypatch.setattr(arranging, "_COLUMNS", columns)
+    checkpoint = gj.checkpoint.open_checkpoint(GOLDEN / "wide")
+    plain, _ = gj.load(GOLDEN / "wide", dtype="bfloat16", lanes=False)
+    lanes.arrange_model(plain)
+    seen = []
+    for path, variable in nnx.to_flat_state(nnx.state(plain)):
+        leaf, expected = ".".join(map(str, path)), np.asarray(variable.get_value())
+        found = arranging.read_arranged(checkpoint, leaf, seen.append)
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        assert found.tobytes() == expected.tobytes(), leaf
+    assert sum(seen) == sum(tensor.nbytes for tensor in checkpoint.tensors.values())
+
+
 def test_saving_a_laid_out_model_writes_the_bytes_it_was_read_from(tmp_path):
     model, _ = gj.load(GOLDEN / "small", lanes=True)
     gj.save(model, tmp_path / "again")
@@ -128,3 +149,19 @@ def test_every_dispatch_takes_the_layout(dispatch):
     before = run(model)
     lanes.arrange_model(model)
     np.testing.assert_allclose(run(model), before, atol=1e-4)
+
+
+def test_experts_with_few_tokens_and_with_many_agree_with_the_definition():
+    """Loads of no token, as many as go one by one, one more, and more than a tile."""
+    experts = Experts(TINY, stack=(1,), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    plain = experts.weights()
+    pack = lambda weight: as_lanes(np.asarray(weight.blocks), np.asarray(weight.scales))
+    laid = ExpertWeights(pack(plain.gate_up), plain.gate_up_bias, pack(plain.down), plain.down_bias)
+    loads = [0, 1, FEW + 2, FEW + 3, FEW + 4, 19, 34, 0]  # the tile is 16: FEW + 2 is the most that goes one by one
+    pairs = RNG.permutation(np.repeat(np.arange(len(loads)), loads))
+    chosen, x = jnp.asarray(pairs[:, None]), jnp.float32(RNG.standard_normal((len(pairs), TINY.hidden_size)))
+    weight = jnp.float32(RNG.uniform(0.1, 1, chosen.shape))
+    routing = Routing(jnp.zeros((len(pairs), len(loads))), chosen, weight)
+    config = dataclasses.replace(TINY, num_experts=len(loads))
+    expected = moe(x, routing, plain, config, 0, "dense")
+    np.testing.assert_allclose(moe(x, routing, laid, config, 0, "scan"), expected, atol=1e-6)

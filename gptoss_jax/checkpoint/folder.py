@@ -97,21 +97,27 @@ class Checkpoint:
         index: tuple[slice, ...] = (),
         dtype: Any = None,
         advance: Callable[[int], None] = lambda nbytes: None,
+        buffer: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Any box of one of the model's arrays, read from disk into fresh, aligned memory.
+        """Any box of one of the model's arrays, read from disk into aligned memory.
 
         Args:
           leaf: as in ``blocks.mlp.router.weight``; its shape is that of `leaf_shapes`.
           index: slices without a step, one an axis; missing ones take the whole axis.
           dtype: of the result; by default uint8 for MXFP4 bytes and bfloat16 for all else.
           advance: called with the number of bytes after each read.
+          buffer: uint8, of at least the size of the box: the memory to use instead of fresh memory.
         """
         shape = leaf_shapes(self.config)[leaf]
         bounds = [s.indices(n)[:2] for s, n in zip(index, shape, strict=False)]
         bounds += [(0, n) for n in shape[len(bounds) :]]
         if dtype is None:
             dtype = np.uint8 if is_packed(leaf) else ml_dtypes.bfloat16
-        out = aligned_empty(tuple(end - begin for begin, end in bounds), dtype)
+        size = tuple(end - begin for begin, end in bounds)
+        if buffer is None:
+            out = aligned_empty(size, dtype)
+        else:
+            out = buffer[: math.prod(size) * np.dtype(dtype).itemsize].view(dtype).reshape(size)
         stacked = leaf.startswith("blocks.")
         layers: list[int | None] = [*range(*bounds[0])] if stacked else [None]
         rows, inner = (bounds[1], bounds[2:]) if stacked else (bounds[0], bounds[1:])

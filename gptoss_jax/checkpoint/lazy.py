@@ -16,7 +16,7 @@ import numpy as np
 from gptoss_jax import lanes
 from gptoss_jax.checkpoint.folder import Checkpoint
 from gptoss_jax.checkpoint.names import EXPERTS, is_packed, leaf_shapes
-from gptoss_jax.experts import Experts, ExpertWeights, moe
+from gptoss_jax.experts import GATHER_UP_TO, Experts, ExpertWeights, moe
 from gptoss_jax.lanes import PackedLanes
 from gptoss_jax.mxfp4 import MXArray
 from gptoss_jax.router import Routing
@@ -63,7 +63,7 @@ class ExpertFiles:
         return tuple(found)
 
     def __getitem__(self, index: Any) -> ExpertWeights:
-        # padding is marked by expert E, whose output has weight 0: past the last layer any expert will do
+        # padding is marked by expert E, whose output has weight 0; past the last layer any expert will do
         read = lambda number: self._read(min(int(number), self._last))
         arrays = jax.pure_callback(read, self._results, index, vmap_method="sequential")
         of = dict(zip(LEAVES, arrays, strict=True))
@@ -81,6 +81,9 @@ class ExpertFiles:
     def __call__(self, x_TD: jax.Array, routing: Routing, experts: Experts, layer: Any) -> jax.Array:
         """`GptOss.dispatch`: the model's own arrays of experts are empty and not looked at."""
         config = self._checkpoint.config
+        if len(x_TD) <= GATHER_UP_TO:  # `gather` reads for padding as well: let it be an expert that others need
+            needed = jnp.where(routing.experts < config.num_experts, routing.experts, routing.experts.min())
+            routing = routing._replace(experts=needed)
         weights: Any = self  # indexed like `ExpertWeights`, which is all that `moe` asks of it
         return moe(x_TD, routing, weights, config, layer * config.num_experts)
 
