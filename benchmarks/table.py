@@ -65,7 +65,12 @@ def _sections(results: dict[str, Any]) -> Iterator[str]:
     if "slice" in results:
         yield from _slice(results["slice"], results.get("bandwidth", 0))
     if "transformers" in results:
-        yield _pair("4 layers beside transformers (bfloat16, experts unpacked)", results["transformers"], {})
+        for instructions, pair in results["transformers"].items():
+            if instructions in ("all", "AVX2"):
+                limit = (
+                    "" if instructions == "all" else ", both without instructions newer than AVX2, as on most laptops"
+                )
+                yield _pair(f"4 layers of gpt-oss-20b beside transformers{limit}", pair, {})
     if "trace" in results:
         t = results["trace"]
         more = {k: t["recorded"][k] / t["plain"][k] - 1 for k in ("wall", "processor")}
@@ -153,10 +158,18 @@ def _full(found: dict[str, Any]) -> str:
         "## The whole gpt-oss-20b\n\n"
         + _table(["task", "ms", "processors, ms", "peak memory, GB"], rows)
         + f"\nA token moves {found['bytes'] / GB:.2f} GB. `roofline` predicts {found['predicted'] / GB:.2f} GB for "
-        "weights and cache; the rest of the peak is the Python process and JAX. Reading the files once, cold, took "
-        f"{' and '.join(f'{seconds:.1f} s' for seconds in found['reads'])}, before and after the cold load: "
-        f"{load['seconds'] / min(found['reads']):.2f} times that.\n"
+        "weights and cache; the rest of the peak is the Python process and JAX.\n\n"
+        f"Reading the files once, cold, into one small buffer took {_seconds(found['reads'])}, before and after; the "
+        f"cold load took {load['seconds'] / min(found['reads']):.2f} times that. Both began with memory that had been "
+        "used a moment before. This virtual machine returns free memory to its host: writing once into as many bytes "
+        f"as the weights took {_seconds(found['touches'][:1])} with memory as it was found, "
+        f"{_seconds(found['touches'][1:])} directly after, and the load with memory as it was found "
+        f"{_seconds([found['load_found']['seconds']])}.\n"
     )
+
+
+def _seconds(values: list[float]) -> str:
+    return " and ".join(f"{value:.1f} s" for value in values)
 
 
 def write_table(source: Path, target: Path) -> None:
