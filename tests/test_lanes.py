@@ -112,11 +112,11 @@ def test_golden_checkpoints_route_alike(name):
     assert list(gj.generate(plain, tokens[:9].tolist(), 12)) == list(gj.generate(laned, tokens[:9].tolist(), 12))
 
 
-@pytest.mark.parametrize(("piece", "columns"), [(1, 1), (1000, 3), (1 << 13, 256)])
-def test_reading_in_pieces_gives_the_layout_bit_for_bit(monkeypatch, piece, columns):
+@pytest.mark.parametrize(("piece", "block"), [(1, 1), (1000, 300), (1 << 13, 1 << 20)])
+def test_reading_in_pieces_gives_the_layout_bit_for_bit(monkeypatch, piece, block):
     """Pieces of one row, of rows that do not divide the matrix, and of several layers of vectors."""
     monkeypatch.setattr(arranging, "_PIECE", piece)
-    monkeypatch.setattr(arranging, "_COLUMNS", columns)
+    monkeypatch.setattr(arranging, "_BLOCK", block)
     checkpoint = gj.checkpoint.open_checkpoint(GOLDEN / "wide")
     plain, _ = gj.load(GOLDEN / "wide", dtype="bfloat16", lanes=False)
     lanes.arrange_model(plain)

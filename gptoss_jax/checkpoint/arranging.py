@@ -15,7 +15,7 @@ from gptoss_jax.checkpoint.progress import Advance
 WORTH = 1 << 30  # bytes of a checkpoint from which on the layout is chosen without being asked for
 _PIECE = 16 << 20  # bytes read, then laid out while they are still in a processor's cache
 _THREADS = 3  # two lay out while one waits for the disk
-_COLUMNS = 256  # laid out at a time; a column comes from a row, and processors follow only so many rows at once
+_BLOCK = 1 << 20  # bytes laid out at a time: columns that come from as many rows as a core's own cache holds
 
 
 def read_arranged(checkpoint: Checkpoint, leaf: str, advance: Advance) -> np.ndarray:
@@ -30,8 +30,9 @@ def read_arranged(checkpoint: Checkpoint, leaf: str, advance: Advance) -> np.nda
             own.buffer = aligned_empty((largest,), np.uint8)
         piece = lanes.arrange(leaf, checkpoint.read(leaf, index, None, advance, own.buffer))
         place = out[(*index[:-1], slice(None), index[-1])] if lanes.is_turned(leaf) else out[index]
-        for first in range(0, place.shape[-1], _COLUMNS):
-            place[..., first : first + _COLUMNS] = piece[..., first : first + _COLUMNS]
+        columns = max(1, _BLOCK // piece.strides[-1])
+        for first in range(0, place.shape[-1], columns):
+            place[..., first : first + columns] = piece[..., first : first + columns]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(fill, _pieces(leaf, shape)):
