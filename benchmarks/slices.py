@@ -37,7 +37,7 @@ def ours(layers: int):
             values = (0.02 * rng.standard_normal(_PERIOD, dtype=np.float32)).astype(ml_dtypes.bfloat16)
             values = values.view(np.uint16) if dtype == np.uint16 else values.astype(np.float32)
         shape = lanes.arranged_shape(leaf, variable.get_value().shape)
-        variable.set_value(jax.device_put(np.resize(values, shape)))
+        variable.set_value(jax.block_until_ready(jax.device_put(np.resize(values, shape))))
     return nnx.merge(graph, state)
 
 
