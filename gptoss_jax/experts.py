@@ -117,10 +117,11 @@ def scan(x_TD: Float[Array, "T D"], routing: Routing, weights: ExpertWeights, co
                 return jax.lax.dynamic_update_slice_in_dim(y, added, start, 0)
 
             load = ends[e] - starts[e]
-            few = FEW + tile // 8 if isinstance(one.gate_up, PackedLanes) else 0
-            y = jax.lax.fori_loop(0, jnp.where(load <= few, load, 0), functools.partial(multiply_rows, 1), y)
-            tiles = jnp.where(load <= few, 0, -(-load // tile))
-            return jax.lax.fori_loop(0, tiles, functools.partial(multiply_rows, tile), y)
+            if isinstance(one.gate_up, PackedLanes):
+                alone = jnp.where(load <= FEW + tile // 8, load, 0)
+                y = jax.lax.fori_loop(0, alone, functools.partial(multiply_rows, 1), y)
+                load = load - alone
+            return jax.lax.fori_loop(0, -(-load // tile), functools.partial(multiply_rows, tile), y)
 
         return jax.lax.cond(ends[e] > starts[e], serve, lambda y: y, y), None
 
