@@ -35,7 +35,10 @@ REST = 60  # seconds after which a virtual machine has given free memory back
 Q8_BITS = 8.5  # 32 values and a float16
 # What makes either engine do without instructions newer than AVX2, as on most laptops
 AVX2 = {
-    "ours": {"XLA_FLAGS": "--xla_cpu_max_isa=AVX2 --xla_cpu_experimental_ynn_fusion_type="},
+    "ours": {
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2 --xla_cpu_experimental_ynn_fusion_type=",  # one matrix library ignores it,
+        "ONEDNN_MAX_CPU_ISA": "AVX2",  # the other has a limit of its own
+    },
     "transformers": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
 }
 
