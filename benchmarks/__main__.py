@@ -209,21 +209,20 @@ def measure_full(args: argparse.Namespace) -> dict[str, Any]:
     found = Worker(sys.executable, "ours", args.folder)
     found.end()
     reads, loads = [], []
-    for _ in range(2):
+    for last in (False, True):
         touch()
         reads.append(read_cold(args.folder))
         touch()
         worker = Worker(sys.executable, "ours", args.folder)
         loads.append(worker.info["seconds"])
-        if len(loads) == 1:
+        if not last:
             worker.end()
     result = {"prefill 256": in_turns({"ours": worker}, args.rounds, "prefill", prompt=256)["ours"]}
     result["decode 1"] = in_turns({"ours": worker}, args.rounds, "decode", batch=1)["ours"]
     worker.end()
     result |= {"load": worker.info, "loads": loads, "load_found": found.info, "touches": touches, "reads": reads}
-    weights = roofline.checkpoint_bytes(GPT_OSS_20B)
     result["bytes"] = roofline.decode_bytes(GPT_OSS_20B, 256)
-    result["predicted"] = weights + roofline.cache_bytes(GPT_OSS_20B, 4096, itemsize=4)
+    result["predicted"] = roofline.checkpoint_bytes(GPT_OSS_20B) + roofline.cache_bytes(GPT_OSS_20B, 4096, itemsize=4)
     return result
 
 
